@@ -1,0 +1,100 @@
+//! The comparator. It is written `!(error <= tolerance)`, so that NaN fails, and its own tests come
+//! first: a comparator that cannot fail proves nothing.
+
+use vqforge::kernels::Bounded;
+use vqforge::kernels::Real;
+
+/// Largest share of its tolerance any element used, or the first element outside.
+pub fn within_bound(got: &[f32], want: &[Bounded]) -> Result<f64, String> {
+    if got.len() != want.len() {
+        return Err(format!("{} elements instead of {}", got.len(), want.len()));
+    }
+    let mut worst = 0.0f64;
+    for (i, (&g, w)) in got.iter().zip(want).enumerate() {
+        let value = w.value();
+        // Overflow of the formula itself: infinities must agree in kind and sign, NaN with NaN.
+        if !value.is_finite() {
+            let same = if value.is_nan() { g.is_nan() } else { f64::from(g) == value };
+            if same {
+                continue;
+            }
+            return Err(format!("element {i}: {g} instead of {value}"));
+        }
+        let (error, tolerance) = ((f64::from(g) - value).abs(), w.tolerance());
+        if !(error <= tolerance) {
+            return Err(format!(
+                "element {i}: {g} instead of {value}: error {error:.3e} > derived bound {tolerance:.3e}"
+            ));
+        }
+        worst = worst.max(error / tolerance);
+    }
+    Ok(worst)
+}
+
+/// |got - want| <= tolerance for every element, NaN never.
+pub fn close(got: &[f32], want: &[f32], tolerance: f64) -> Result<f64, String> {
+    if got.len() != want.len() {
+        return Err(format!("{} elements instead of {}", got.len(), want.len()));
+    }
+    let mut worst = 0.0f64;
+    for (i, (&g, &w)) in got.iter().zip(want).enumerate() {
+        let error = (f64::from(g) - f64::from(w)).abs();
+        if !(error <= tolerance) {
+            return Err(format!(
+                "element {i}: {g} instead of {w}: error {error:.3e} > {tolerance:.3e}"
+            ));
+        }
+        worst = worst.max(error);
+    }
+    Ok(worst)
+}
+
+/// Bit equality.
+pub fn equal_bits(got: &[u32], want: &[u32]) -> Result<(), String> {
+    if got.len() != want.len() {
+        return Err(format!("{} elements instead of {}", got.len(), want.len()));
+    }
+    match got.iter().zip(want).position(|(g, w)| g != w) {
+        None => Ok(()),
+        Some(i) => Err(format!(
+            "element {i}: {} ({:#x}) instead of {} ({:#x})",
+            f32::from_bits(got[i]),
+            got[i],
+            f32::from_bits(want[i]),
+            want[i]
+        )),
+    }
+}
+
+fn bounded(values: &[f32]) -> Vec<Bounded> {
+    values.iter().map(|&v| Bounded::exact(v)).collect()
+}
+
+#[test]
+fn rejects_what_it_must() {
+    let ulp = f32::from_bits(1.0f32.to_bits() + 1);
+    for (got, want) in [
+        (vec![f32::NAN], vec![1.0]),
+        (vec![1.0], vec![f32::NAN]),
+        (vec![f32::INFINITY], vec![1.0]),
+        (vec![f32::NEG_INFINITY], vec![f32::INFINITY]),
+        (vec![-2.0], vec![-1.0]),
+        (vec![2.0, 1.0], vec![1.0, 2.0]),
+        (vec![ulp], vec![1.0]),
+        (vec![], vec![1.0]),
+        (vec![1.0, 1.0], vec![1.0]),
+    ] {
+        assert!(within_bound(&got, &bounded(&want)).is_err(), "{got:?} {want:?}");
+        let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        assert!(equal_bits(&bits(&got), &bits(&want)).is_err(), "{got:?} {want:?}");
+        assert!(close(&got, &want, 1e-8).is_err(), "{got:?} {want:?}");
+    }
+}
+
+#[test]
+fn accepts_what_it_must() {
+    for v in [vec![], vec![1.5, -2.0, 0.0], vec![f32::INFINITY, f32::NEG_INFINITY, f32::NAN]] {
+        assert_eq!(within_bound(&v, &bounded(&v)), Ok(0.0));
+    }
+    assert_eq!(close(&[1.0, -2.0], &[1.0, -2.0], 0.0), Ok(0.0));
+}

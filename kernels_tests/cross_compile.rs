@@ -1,0 +1,115 @@
+//! Portability without the hardware: every kernel x variant becomes SPIR-V (checked by spirv-val),
+//! MSL and HLSL, and compiles under the limits of the GPUs users have.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::Arc;
+use vqforge::device::{Device, Launch, Range, noop};
+use vqforge::kernels::{Kernel, registry};
+use vqforge::shader::{self, Target};
+
+/// One kernel for each distinct preprocessed source.
+fn variants() -> Vec<Arc<dyn Kernel>> {
+    let mut seen = BTreeSet::new();
+    let mut kernels: Vec<Arc<dyn Kernel>> = vec![];
+    for case in registry().into_iter().flat_map(|e| (e.cases)()) {
+        let source = shader::source(&*case.kernel).unwrap_or_else(|e| panic!("{e}"));
+        if seen.insert(source) {
+            kernels.push(case.kernel);
+        }
+    }
+    kernels
+}
+
+#[test]
+fn every_variant_cross_compiles() {
+    let folder = std::env::temp_dir().join(format!("vqforge-spirv-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("temporary folder");
+    let validator = Command::new("spirv-val").arg("--version").output().is_ok();
+    if !validator {
+        assert!(
+            std::env::var("CI").as_deref() != Ok("true"),
+            "spirv-val (Debian: spirv-tools) is missing"
+        );
+        eprintln!("SKIPPED spirv-val: not installed");
+    }
+    for (i, kernel) in variants().iter().enumerate() {
+        let name = kernel.name();
+        let shader = shader::build(&**kernel).unwrap_or_else(|e| panic!("{e}"));
+        for target in [Target::SpirV, Target::Msl, Target::Hlsl] {
+            let code = shader::cross(name, &shader, target).unwrap_or_else(|e| panic!("{e}"));
+            assert!(!code.is_empty(), "{name} {target:?}");
+            if target == Target::SpirV && validator {
+                let file = folder.join(format!("{name}-{i}.spv"));
+                std::fs::write(&file, &code).expect("write");
+                let out = Command::new("spirv-val")
+                    .args(["--target-env", "vulkan1.1"])
+                    .arg(&file)
+                    .output()
+                    .expect("spirv-val");
+                assert!(
+                    out.status.success(),
+                    "{name}: {}\n{kernel:?}",
+                    String::from_utf8_lossy(&out.stderr)
+                );
+            }
+        }
+    }
+    std::fs::remove_dir_all(&folder).expect("clean up");
+}
+
+/// The kernels keep to WebGPU's defaults, whatever the adapter offers.
+#[test]
+fn every_variant_fits_webgpu() {
+    let limits = wgpu::Limits::default();
+    for kernel in variants() {
+        let layout = shader::build(&*kernel).unwrap_or_else(|e| panic!("{e}")).layout;
+        let name = kernel.name();
+        let [x, y, z] = layout.workgroup;
+        assert!(x * y * z <= limits.max_compute_invocations_per_workgroup, "{name}");
+        assert!(layout.shared_bytes <= limits.max_compute_workgroup_storage_size, "{name}");
+        assert!(
+            layout.storage.len() <= limits.max_storage_buffers_per_shader_stage as usize,
+            "{name}"
+        );
+        let per_dimension = limits.max_compute_workgroups_per_dimension;
+        assert!(kernel.grid().iter().all(|&g| (1..=per_dimension).contains(&g)), "{name}");
+    }
+}
+
+/// Limits as such GPUs report them (gpuinfo.org); the noop backend takes any.
+fn profiles() -> Vec<(&'static str, wgpu::Limits)> {
+    let base = wgpu::Limits::default();
+    let sized = |binding: u64, buffer: u64, align: u32| wgpu::Limits {
+        max_storage_buffer_binding_size: binding,
+        max_buffer_size: buffer,
+        min_uniform_buffer_offset_alignment: align,
+        min_storage_buffer_offset_alignment: align,
+        ..base.clone()
+    };
+    vec![
+        ("WebGPU minimum", base.clone()),
+        ("Intel Xe", sized((1 << 30) - 4, 1 << 31, 64)),
+        ("AMD RDNA", sized((1 << 32) - 4, (1 << 32) - 4, 32)),
+        ("Apple M1", sized((1 << 32) - 4, (1 << 32) - 4, 256)),
+        ("NVIDIA", sized((1 << 32) - 4, (1 << 32) - 4, 64)),
+    ]
+}
+
+#[test]
+fn every_variant_compiles_on_every_profile() {
+    let kernels = variants();
+    for (name, limits) in profiles() {
+        let mut device = noop(name, limits).unwrap_or_else(|e| panic!("{e}"));
+        let mut launches = vec![];
+        for kernel in &kernels {
+            let mut binds = vec![];
+            for len in kernel.lens() {
+                let buffer = device.create_buffer(len, "binding").unwrap_or_else(|e| panic!("{e}"));
+                binds.push(Range { buffer, offset: 0, len });
+            }
+            launches.push(Launch { kernel: kernel.clone(), binds });
+        }
+        device.prepare(&launches, &mut |_, _| {}).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+}

@@ -1,0 +1,6 @@
+//! Tests that need a device: every kernel in every form, and what is built from kernels.
+
+mod compare;
+mod cross_compile;
+mod device;
+mod registry;

@@ -1,0 +1,438 @@
+//! A GPU through wgpu. This file and `select.rs` are the only ones that name wgpu.
+//!
+//! A command buffer cannot be submitted twice, so a step is re-encoded each time; what can be
+//! resolved beforehand is: pipelines, bind groups and the `dims` uniforms are made in `prepare`, and
+//! `run` walks flat arrays.
+
+use super::cpu::check_launch;
+use super::{BufferId, Device, Launch, Limits, ListId, Stats};
+use crate::error::{Error, Result};
+use crate::kernels::StepScalars;
+use crate::shader::{self, DIMS_BINDING, Layout, STEP_BINDING};
+use std::borrow::Cow;
+use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroU64;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Steps that may be under way on the device while the CPU encodes the next one.
+const IN_FLIGHT: usize = 2;
+/// A wait longer than this is reported as a hang.
+const HANG: Duration = Duration::from_secs(600);
+/// Words of the read-back buffer.
+const STAGING: usize = 1 << 20;
+/// Estimated work per submission, in (pessimistic) seconds, kept below the operating systems' GPU
+/// watchdogs of about two seconds.
+const SUBMISSION_SECONDS: f64 = 0.5;
+const SLOW_FLOPS: f64 = 2.0e11;
+const SLOW_BYTES: f64 = 2.0e10;
+
+#[derive(Debug)]
+struct Pipeline {
+    pipeline: wgpu::ComputePipeline,
+    bindings: wgpu::BindGroupLayout,
+    layout: Layout,
+}
+
+#[derive(Debug)]
+struct Dispatch {
+    pipeline: wgpu::ComputePipeline,
+    group: wgpu::BindGroup,
+    grid: [u32; 3],
+    seconds: f64,
+    name: &'static str,
+}
+
+pub struct GpuDevice {
+    name: String,
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    buffers: Vec<wgpu::Buffer>,
+    lists: Vec<Vec<Dispatch>>,
+    /// By preprocessed source: kernels that differ only in `dims` share one.
+    pipelines: HashMap<String, Arc<Pipeline>>,
+    step: wgpu::Buffer,
+    staging: Option<wgpu::Buffer>,
+    pending: VecDeque<wgpu::SubmissionIndex>,
+    limits: Limits,
+    stats: Stats,
+    fault: Arc<Mutex<Option<String>>>,
+    /// What the device was last given to do, for the error of a hang.
+    last: &'static str,
+}
+
+impl std::fmt::Debug for GpuDevice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GpuDevice").field("name", &self.name).field("stats", &self.stats).finish()
+    }
+}
+
+impl GpuDevice {
+    pub(super) fn new(name: String, device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        let fault = Arc::new(Mutex::new(None));
+        let keep = |fault: &Arc<Mutex<Option<String>>>, text: String| {
+            if let Ok(mut slot) = fault.lock() {
+                slot.get_or_insert(text);
+            }
+        };
+        let at_error = fault.clone();
+        device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| keep(&at_error, e.to_string())));
+        let at_loss = fault.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            keep(&at_loss, format!("device lost ({reason:?}): {message}"));
+        });
+        let limits = device.limits();
+        let step = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("step"),
+            size: size_of::<StepScalars>() as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        GpuDevice {
+            name,
+            buffers: vec![],
+            lists: vec![],
+            pipelines: HashMap::new(),
+            step,
+            staging: None,
+            pending: VecDeque::new(),
+            limits: Limits {
+                max_binding_bytes: limits.max_storage_buffer_binding_size,
+                max_buffer_bytes: limits.max_buffer_size,
+            },
+            stats: Stats::default(),
+            fault,
+            last: "nothing",
+            device,
+            queue,
+        }
+    }
+
+    /// An error the driver or wgpu reported since the last check.
+    fn check(&self) -> Result<()> {
+        match self.fault.lock().ok().and_then(|f| f.clone()) {
+            None => Ok(()),
+            Some(message) => Err(Error::device("the GPU reported an error")
+                .at(format!("{}, near kernel {}", self.name, self.last))
+                .why(message)
+                .help("resume from the last checkpoint, or run with --device cpu")),
+        }
+    }
+
+    fn wait(&self, index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let poll = wgpu::PollType::Wait { submission_index: index, timeout: Some(HANG) };
+        if let Err(e) = self.device.poll(poll) {
+            return Err(Error::device(format!(
+                "the GPU did not finish within {} s",
+                HANG.as_secs()
+            ))
+            .at(format!("{}, near kernel {}", self.name, self.last))
+            .why(e));
+        }
+        self.check()
+    }
+
+    fn pipeline(&mut self, launch: &Launch) -> Result<Arc<Pipeline>> {
+        let name = launch.kernel.name();
+        let source = shader::source(&*launch.kernel)?;
+        if let Some(known) = self.pipelines.get(&source) {
+            return Ok(known.clone());
+        }
+        let layout = shader::build(&*launch.kernel)?.layout;
+        let entry =
+            |binding: u32, ty: wgpu::BufferBindingType, min: u64| wgpu::BindGroupLayoutEntry {
+                binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty,
+                    has_dynamic_offset: false,
+                    min_binding_size: NonZeroU64::new(min),
+                },
+                count: None,
+            };
+        let mut entries: Vec<_> = (0..layout.storage.len())
+            .map(|i| {
+                let ty = wgpu::BufferBindingType::Storage { read_only: !layout.writes(i) };
+                entry(i as u32, ty, u64::from(layout.storage[i].stride))
+            })
+            .collect();
+        if layout.dims_bytes > 0 {
+            let bytes = u64::from(layout.dims_bytes);
+            entries.push(entry(DIMS_BINDING, wgpu::BufferBindingType::Uniform, bytes));
+        }
+        if layout.uses_step {
+            let bytes = size_of::<StepScalars>() as u64;
+            entries.push(entry(STEP_BINDING, wgpu::BufferBindingType::Uniform, bytes));
+        }
+        let bindings = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some(name),
+            entries: &entries,
+        });
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(name),
+            bind_group_layouts: &[Some(&bindings)],
+            immediate_size: 0,
+        });
+        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(name),
+            source: wgpu::ShaderSource::Wgsl(Cow::Borrowed(&source)),
+        });
+        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(name),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: None,
+            compilation_options: wgpu::PipelineCompilationOptions {
+                // Kernels write workgroup memory before they read it.
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        self.last = name;
+        self.check()?;
+        self.stats.pipelines += 1;
+        let made = Arc::new(Pipeline { pipeline, bindings, layout });
+        self.pipelines.insert(source, made.clone());
+        Ok(made)
+    }
+
+    /// All `dims` words of a list in one uniform buffer, each at an aligned offset.
+    fn dims_buffer(&mut self, launches: &[Launch]) -> (Option<wgpu::Buffer>, Vec<u64>) {
+        let align = u64::from(self.device.limits().min_uniform_buffer_offset_alignment);
+        let mut bytes: Vec<u8> = vec![];
+        let mut offsets = vec![];
+        for launch in launches {
+            offsets.push(bytes.len() as u64);
+            let words = launch.kernel.dims();
+            bytes.extend_from_slice(bytemuck::cast_slice(&words));
+            bytes.resize((bytes.len() as u64).next_multiple_of(align) as usize, 0);
+        }
+        if bytes.is_empty() {
+            return (None, offsets);
+        }
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("dims"),
+            size: bytes.len() as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        self.stats.buffers += 1;
+        self.stats.buffer_bytes += bytes.len() as u64;
+        self.queue.write_buffer(&buffer, 0, &bytes);
+        (Some(buffer), offsets)
+    }
+
+    fn submit(&mut self, encoder: wgpu::CommandEncoder) {
+        let index = self.queue.submit([encoder.finish()]);
+        self.pending.push_back(index);
+        self.stats.submits += 1;
+    }
+}
+
+impl Device for GpuDevice {
+    fn describe(&self) -> String {
+        self.name.clone()
+    }
+
+    fn kind(&self) -> &'static str {
+        "gpu"
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    fn create_buffer(&mut self, words: usize, label: &str) -> Result<BufferId> {
+        // Zero-sized bindings are invalid; wgpu zero-initialises the contents.
+        let bytes = (words.max(4) * 4) as u64;
+        if bytes > self.limits.max_buffer_bytes.min(self.limits.max_binding_bytes) {
+            let limit = self.limits.max_binding_bytes.min(self.limits.max_buffer_bytes) >> 20;
+            return Err(Error::device(format!("{label} wants {} MiB", bytes >> 20))
+                .at(&self.name)
+                .why(format!("the device binds at most {limit} MiB at once"))
+                .help("use a smaller batch, or more lanes"));
+        }
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: bytes,
+            usage: wgpu::BufferUsages::STORAGE
+                | wgpu::BufferUsages::COPY_SRC
+                | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        if let Some(e) = pollster::block_on(scope.pop()) {
+            let total = (self.stats.buffer_bytes + bytes) >> 20;
+            return Err(Error::device(format!("out of device memory at {total} MiB"))
+                .at(format!("{}, buffer {label}", self.name))
+                .why(e)
+                .help("use a smaller batch, or more lanes"));
+        }
+        self.stats.buffers += 1;
+        self.stats.buffer_bytes += bytes;
+        self.buffers.push(buffer);
+        Ok(BufferId(self.buffers.len() as u32 - 1))
+    }
+
+    fn write(&mut self, buffer: BufferId, offset: usize, words: &[u32]) -> Result<()> {
+        let target = &self.buffers[buffer.0 as usize];
+        self.queue.write_buffer(target, offset as u64 * 4, bytemuck::cast_slice(words));
+        self.check()
+    }
+
+    fn read(&mut self, buffer: BufferId, offset: usize, out: &mut [u32]) -> Result<()> {
+        if self.staging.is_none() {
+            self.staging = Some(self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("staging"),
+                size: STAGING as u64 * 4,
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            }));
+            self.stats.buffers += 1;
+        }
+        let Some(staging) = self.staging.clone() else { return Ok(()) };
+        let mut at = offset as u64 * 4;
+        for chunk in out.chunks_mut(STAGING) {
+            let bytes = chunk.len() as u64 * 4;
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            encoder.copy_buffer_to_buffer(&self.buffers[buffer.0 as usize], at, &staging, 0, bytes);
+            self.submit(encoder);
+            // The outcome arrives in the uncaptured-error handler and in get_mapped_range.
+            staging.map_async(wgpu::MapMode::Read, 0..bytes, |_| {});
+            self.pending.clear();
+            self.wait(None)?;
+            let view = staging.get_mapped_range(0..bytes).map_err(|e| {
+                Error::device("cannot read back from the GPU").at(&self.name).why(e)
+            })?;
+            bytemuck::cast_slice_mut::<u32, u8>(chunk).copy_from_slice(&view);
+            drop(view);
+            staging.unmap();
+            at += bytes;
+        }
+        Ok(())
+    }
+
+    fn prepare(
+        &mut self,
+        launches: &[Launch],
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<ListId> {
+        let (dims, offsets) = self.dims_buffer(launches);
+        let mut list = vec![];
+        for (i, (launch, &offset)) in launches.iter().zip(&offsets).enumerate() {
+            progress(i, launches.len());
+            let name = launch.kernel.name();
+            let pipeline = self.pipeline(launch)?;
+            check_launch(launch, &pipeline.layout)?;
+            let words = launch.kernel.dims().len() as u32;
+            if (words * 4).next_multiple_of(16) != pipeline.layout.dims_bytes.next_multiple_of(16) {
+                return Err(Error::failed(format!(
+                    "{name}: {words} dims words for a uniform of {} bytes",
+                    pipeline.layout.dims_bytes
+                )));
+            }
+            let mut entries = vec![];
+            for (binding, range) in launch.binds.iter().enumerate() {
+                entries.push(wgpu::BindGroupEntry {
+                    binding: binding as u32,
+                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                        buffer: &self.buffers[range.buffer.0 as usize],
+                        offset: range.offset as u64 * 4,
+                        size: NonZeroU64::new(range.len as u64 * 4),
+                    }),
+                });
+            }
+            if let (Some(dims), true) = (&dims, pipeline.layout.dims_bytes > 0) {
+                entries.push(wgpu::BindGroupEntry {
+                    binding: DIMS_BINDING,
+                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                        buffer: dims,
+                        offset,
+                        size: NonZeroU64::new(u64::from(pipeline.layout.dims_bytes)),
+                    }),
+                });
+            }
+            if pipeline.layout.uses_step {
+                entries.push(wgpu::BindGroupEntry {
+                    binding: STEP_BINDING,
+                    resource: self.step.as_entire_binding(),
+                });
+            }
+            let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(name),
+                layout: &pipeline.bindings,
+                entries: &entries,
+            });
+            self.last = name;
+            self.check()?;
+            let cost = launch.kernel.cost();
+            list.push(Dispatch {
+                pipeline: pipeline.pipeline.clone(),
+                group,
+                grid: launch.kernel.grid(),
+                seconds: cost.flops as f64 / SLOW_FLOPS + cost.bytes as f64 / SLOW_BYTES,
+                name,
+            });
+        }
+        progress(launches.len(), launches.len());
+        self.lists.push(list);
+        Ok(ListId(self.lists.len() as u32 - 1))
+    }
+
+    fn run(&mut self, lists: &[ListId], step: &StepScalars) -> Result<()> {
+        while self.pending.len() > IN_FLIGHT {
+            let oldest = self.pending.pop_front();
+            self.wait(oldest)?;
+        }
+        let started = Instant::now();
+        self.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
+        let mut dispatches = lists.iter().flat_map(|l| &self.lists[l.0 as usize]).peekable();
+        let mut last = self.last;
+        let mut done = 0;
+        while dispatches.peek().is_some() {
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            {
+                let mut pass = encoder.begin_compute_pass(&Default::default());
+                let mut seconds = 0.0;
+                let mut current: Option<&wgpu::ComputePipeline> = None;
+                while let Some(d) = dispatches
+                    .next_if(|d| seconds == 0.0 || seconds + d.seconds <= SUBMISSION_SECONDS)
+                {
+                    seconds += d.seconds;
+                    if current != Some(&d.pipeline) {
+                        pass.set_pipeline(&d.pipeline);
+                        current = Some(&d.pipeline);
+                    }
+                    pass.set_bind_group(0, &d.group, &[]);
+                    pass.dispatch_workgroups(d.grid[0], d.grid[1], d.grid[2]);
+                    last = d.name;
+                    done += 1;
+                }
+            }
+            let index = self.queue.submit([encoder.finish()]);
+            self.pending.push_back(index);
+            self.stats.submits += 1;
+        }
+        self.last = last;
+        self.stats.dispatches += done;
+        self.stats.encode_ns += started.elapsed().as_nanos() as u64;
+        self.check()
+    }
+
+    fn clear(&mut self) {
+        self.lists.clear();
+        self.buffers.clear();
+        self.stats.buffers = 0;
+        self.stats.buffer_bytes = 0;
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.pending.clear();
+        self.wait(None)
+    }
+}

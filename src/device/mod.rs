@@ -1,0 +1,83 @@
+//! Devices: a GPU through wgpu, or the CPU. Both hold buffers of 32-bit words and run prepared
+//! lists of kernel launches; neither knows what the kernels are for.
+
+mod cpu;
+mod gpu;
+mod select;
+
+pub use cpu::CpuDevice;
+pub use gpu::GpuDevice;
+pub use select::{AdapterSummary, list, noop, open};
+
+use crate::error::Result;
+use crate::kernels::{Kernel, StepScalars};
+use std::sync::Arc;
+
+/// Index of a device buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BufferId(pub u32);
+
+/// A prepared list of launches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListId(pub u32);
+
+/// A range of a buffer, in words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    pub buffer: BufferId,
+    pub offset: usize,
+    pub len: usize,
+}
+
+/// One kernel with its storage bindings resolved.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    pub kernel: Arc<dyn Kernel>,
+    pub binds: Vec<Range>,
+}
+
+/// What a plan must respect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub max_binding_bytes: u64,
+    pub max_buffer_bytes: u64,
+}
+
+/// What a device did so far; the difference of two snapshots is the cost of what lay between.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub buffers: u64,
+    pub buffer_bytes: u64,
+    pub pipelines: u64,
+    pub dispatches: u64,
+    pub submits: u64,
+    /// CPU time spent encoding and submitting.
+    pub encode_ns: u64,
+}
+
+pub trait Device: Send {
+    /// Adapter and backend in one line.
+    fn describe(&self) -> String;
+    /// "cpu" or "gpu".
+    fn kind(&self) -> &'static str;
+    fn limits(&self) -> Limits;
+    fn stats(&self) -> Stats;
+    /// A zeroed buffer.
+    fn create_buffer(&mut self, words: usize, label: &str) -> Result<BufferId>;
+    fn write(&mut self, buffer: BufferId, offset: usize, words: &[u32]) -> Result<()>;
+    /// Waits for all submitted work, then copies out.
+    fn read(&mut self, buffer: BufferId, offset: usize, out: &mut [u32]) -> Result<()>;
+    /// Compiles the kernels and resolves all bindings; `run` then allocates nothing.
+    /// `progress(done, all)` is called while pipelines compile.
+    fn prepare(
+        &mut self,
+        launches: &[Launch],
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<ListId>;
+    /// Runs lists one after another: one submission on a GPU.
+    fn run(&mut self, lists: &[ListId], step: &StepScalars) -> Result<()>;
+    /// Drops all buffers and lists; compiled pipelines stay.
+    fn clear(&mut self);
+    /// Waits for all submitted work; reports a lost device.
+    fn finish(&mut self) -> Result<()>;
+}

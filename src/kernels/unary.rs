@@ -1,0 +1,188 @@
+//! Activation functions, forward and backward.
+
+use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, grid_1d, int, wrong_binds};
+use crate::naive_forms;
+use rayon::prelude::*;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// x sigmoid(x).
+    Silu,
+    /// GELU in its tanh form (Hendrycks & Gimpel 2016).
+    GeluTanh,
+    /// x sigmoid(1.702 x).
+    GeluSigmoid,
+    Relu,
+}
+
+impl Activation {
+    pub const ALL: [Activation; 4] =
+        [Activation::Silu, Activation::GeluTanh, Activation::GeluSigmoid, Activation::Relu];
+
+    /// f(x), straight from the definition.
+    pub fn value<T: Real>(self, x: T) -> T {
+        match self {
+            Activation::Silu => x * x.sigmoid(),
+            Activation::GeluTanh => x * gelu_inner(x).sigmoid(),
+            Activation::GeluSigmoid => x * (T::of(1.702) * x).sigmoid(),
+            Activation::Relu => x.maximum(T::zero()),
+        }
+    }
+
+    /// f'(x).
+    pub fn slope<T: Real>(self, x: T) -> T {
+        match self {
+            Activation::Silu => {
+                let s = x.sigmoid();
+                s * (T::one() + x * (T::one() - s))
+            }
+            Activation::GeluTanh => {
+                let s = gelu_inner(x).sigmoid();
+                let du = T::of(2.0 * SQRT_2_PI) * (T::one() + T::of(3.0 * 0.044715) * x * x);
+                s + x * s * (T::one() - s) * du
+            }
+            Activation::GeluSigmoid => {
+                let s = (T::of(1.702) * x).sigmoid();
+                s + T::of(1.702) * x * s * (T::one() - s)
+            }
+            Activation::Relu => {
+                if x > T::zero() {
+                    T::one()
+                } else {
+                    T::zero()
+                }
+            }
+        }
+    }
+}
+
+const SQRT_2_PI: f64 = 0.797_884_560_802_865_4;
+
+/// 2 sqrt(2/pi) (x + 0.044715 x^3): (1 + tanh(u)) / 2 = sigmoid(2u).
+fn gelu_inner<T: Real>(x: T) -> T {
+    T::of(2.0 * SQRT_2_PI) * (x + T::of(0.044715) * x * x * x)
+}
+
+/// Bindings: x, y; backward: x, dy, dx.
+#[derive(Debug, Clone)]
+pub struct Unary {
+    pub op: Activation,
+    pub n: usize,
+    pub backward: bool,
+    /// Backward only: add to dx instead of writing it.
+    pub accum: bool,
+}
+
+impl Unary {
+    fn width(&self) -> usize {
+        if self.n.is_multiple_of(4) { 4 } else { 1 }
+    }
+
+    fn naive<T: Real>(&self, io: &mut Io<'_, T>) {
+        match &mut io.binds {
+            [Bind::In(x), Bind::Out(y), ..] => {
+                for (y, &x) in y.iter_mut().zip(x.iter()) {
+                    *y = self.op.value(x);
+                }
+            }
+            [Bind::In(x), Bind::In(dy), Bind::Out(dx), ..] => {
+                for i in 0..self.n {
+                    let g = self.op.slope(x[i]) * dy[i];
+                    dx[i] = if self.accum { dx[i] + g } else { g };
+                }
+            }
+            _ => wrong_binds(self.name()),
+        }
+    }
+}
+
+impl Kernel for Unary {
+    fn name(&self) -> &'static str {
+        "unary"
+    }
+    fn wgsl(&self) -> &'static str {
+        include_str!("../../shaders/unary.wgsl")
+    }
+    fn consts(&self) -> Vec<Const> {
+        let mut consts = vec![
+            int("OP", self.op as usize),
+            flag("VEC4", self.width() == 4),
+            flag("BACKWARD", self.backward),
+        ];
+        if self.backward {
+            consts.push(flag("ACCUM", self.accum));
+        }
+        consts
+    }
+    fn dims(&self) -> Vec<u32> {
+        vec![(self.n / self.width()) as u32]
+    }
+    fn lens(&self) -> Vec<usize> {
+        vec![self.n; if self.backward { 3 } else { 2 }]
+    }
+    fn grid(&self) -> [u32; 3] {
+        grid_1d(self.n / self.width(), 256)
+    }
+    fn cost(&self) -> Cost {
+        let streams = if self.backward { 3 + u64::from(self.accum) } else { 2 };
+        Cost { flops: 12 * self.n as u64, bytes: streams * 4 * self.n as u64 }
+    }
+    fn cpu(&self, io: &mut Io<'_, f32>) {
+        const CHUNK: usize = 4096;
+        let (op, accum) = (self.op, self.accum);
+        match &mut io.binds {
+            [Bind::In(x), Bind::Out(y), ..] => {
+                y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
+                    for (y, &x) in y.iter_mut().zip(x) {
+                        *y = op.value(x);
+                    }
+                });
+            }
+            [Bind::In(x), Bind::In(dy), Bind::Out(dx), ..] => {
+                let inputs = x.par_chunks(CHUNK).zip(dy.par_chunks(CHUNK));
+                dx.par_chunks_mut(CHUNK).zip(inputs).for_each(|(dx, (x, dy))| {
+                    for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
+                        let g = op.slope(x) * dy;
+                        *dx = if accum { *dx + g } else { g };
+                    }
+                });
+            }
+            _ => wrong_binds(self.name()),
+        }
+    }
+    naive_forms!();
+}
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = vec![];
+    for op in Activation::ALL {
+        for n in [1, 41, 256, 1028] {
+            let wide = Fill::Normal { mean: 0.0, std: 4.0 };
+            let forward = Unary { op, n, backward: false, accum: false };
+            cases.push(Case::new(
+                format!("{op:?} n={n}"),
+                forward.clone(),
+                vec![wide.clone(), Fill::Poison],
+            ));
+            for accum in [false, true] {
+                let out = if accum { Fill::normal() } else { Fill::Poison };
+                cases.push(Case::new(
+                    format!("{op:?} backward n={n} accum={accum}"),
+                    Unary { backward: true, accum, ..forward.clone() },
+                    vec![wide.clone(), Fill::normal(), out],
+                ));
+            }
+        }
+    }
+    // More workgroups than one grid dimension holds.
+    let n = 65_536 * 256 + 41;
+    cases.push(
+        Case::new(
+            "Relu n > 2^24",
+            Unary { op: Activation::Relu, n, backward: false, accum: false },
+            vec![Fill::Ints(-3, 3), Fill::Poison],
+        )
+        .exact(),
+    );
+    cases
+}

@@ -1,0 +1,17 @@
+//! Shared WGSL fragments for `#import`.
+
+macro_rules! fragments {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../../shaders/lib/", $name, ".wgsl")))),*]
+    };
+}
+
+const FRAGMENTS: &[(&str, &str)] = fragments!["flat", "philox", "reduce", "step"];
+
+pub fn find(name: &str) -> Option<&'static str> {
+    FRAGMENTS.iter().find(|(n, _)| *n == name).map(|(_, text)| *text)
+}
+
+pub fn names() -> impl Iterator<Item = &'static str> {
+    FRAGMENTS.iter().map(|(n, _)| *n)
+}

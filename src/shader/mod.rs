@@ -1,0 +1,50 @@
+//! From a kernel's WGSL template to validated code: preprocess, reflect, cross-compile.
+
+mod library;
+pub mod preprocess;
+mod reflect;
+
+pub use reflect::{Access, Binding, Element, Layout};
+
+use crate::error::Result;
+use crate::kernels::Kernel;
+
+/// A kernel's final WGSL and what naga read from it.
+#[derive(Debug)]
+pub struct Shader {
+    pub source: String,
+    pub layout: Layout,
+    pub module: naga::Module,
+    pub info: naga::valid::ModuleInfo,
+}
+
+/// Storage bindings occupy 0..8; the uniforms sit at fixed numbers behind them.
+pub const DIMS_BINDING: u32 = 8;
+pub const STEP_BINDING: u32 = 9;
+
+/// Preprocesses, parses and validates one specialised kernel.
+///
+/// # Errors
+/// A defect of the shader, located in the file it was written in.
+pub fn build(kernel: &dyn Kernel) -> Result<Shader> {
+    let text = preprocess::expand(kernel.name(), kernel.wgsl(), &kernel.consts())?;
+    reflect::compile(kernel.name(), text)
+}
+
+/// The preprocessed source alone: the key under which devices share pipelines.
+pub fn source(kernel: &dyn Kernel) -> Result<String> {
+    Ok(preprocess::expand(kernel.name(), kernel.wgsl(), &kernel.consts())?.source)
+}
+
+/// The same shader in another language.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    SpirV,
+    Msl,
+    Hlsl,
+}
+
+/// Cross-compiles to `target`: SPIR-V as little-endian bytes, MSL and HLSL as text.
+pub fn cross(name: &str, shader: &Shader, target: Target) -> Result<Vec<u8>> {
+    reflect::cross(name, shader, target)
+}
