@@ -5,6 +5,7 @@ use vqforge::kernels::Bounded;
 use vqforge::kernels::Real;
 
 /// Largest share of its tolerance any element used, or the first element outside.
+#[expect(clippy::neg_cmp_op_on_partial_ord, reason = "NaN must fail")]
 pub fn within_bound(got: &[f32], want: &[Bounded]) -> Result<f64, String> {
     if got.len() != want.len() {
         return Err(format!("{} elements instead of {}", got.len(), want.len()));
@@ -32,6 +33,7 @@ pub fn within_bound(got: &[f32], want: &[Bounded]) -> Result<f64, String> {
 }
 
 /// |got - want| <= tolerance for every element, NaN never.
+#[expect(clippy::neg_cmp_op_on_partial_ord, reason = "NaN must fail")]
 pub fn close(got: &[f32], want: &[f32], tolerance: f64) -> Result<f64, String> {
     if got.len() != want.len() {
         return Err(format!("{} elements instead of {}", got.len(), want.len()));

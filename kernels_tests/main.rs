@@ -3,4 +3,9 @@
 mod compare;
 mod cross_compile;
 mod device;
+mod fixtures;
+mod norm_fixtures;
+mod optimiser;
+mod quantiser;
+mod random;
 mod registry;

@@ -10,9 +10,9 @@ use vqforge::kernels::{Bind, Bounded, Case, Io, Real, Tier, registry};
 use vqforge::shader::{self, Element, Layout};
 
 /// Bits of every binding after the launch.
-type Bits = Vec<Vec<u32>>;
+pub type Bits = Vec<Vec<u32>>;
 
-fn inputs(case: &Case) -> Bits {
+pub fn inputs(case: &Case) -> Bits {
     let lens = case.kernel.lens();
     assert_eq!(lens.len(), case.fills.len(), "{}: fills", case.name);
     let fill = |(i, (f, n)): (usize, (&vqforge::kernels::Fill, &usize))| f.bits(*n, i as u64 + 1);
@@ -23,7 +23,7 @@ fn inputs(case: &Case) -> Bits {
     bits
 }
 
-fn on_device(device: &mut dyn Device, case: &Case, inputs: &Bits) -> Bits {
+pub fn on_device(device: &mut dyn Device, case: &Case, inputs: &Bits) -> Bits {
     device.clear();
     let kernel = Arc::clone(&case.kernel);
     let mut binds = vec![];
@@ -44,7 +44,7 @@ fn on_device(device: &mut dyn Device, case: &Case, inputs: &Bits) -> Bits {
 }
 
 /// The naive form over T, on floats converted by `lift`.
-fn naive<T: Real>(
+pub fn naive<T: Real>(
     case: &Case,
     layout: &Layout,
     inputs: &Bits,

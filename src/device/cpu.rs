@@ -162,16 +162,11 @@ impl Device for CpuDevice {
         _progress: &mut dyn FnMut(usize, usize),
     ) -> Result<ListId> {
         let mut list = vec![];
-        let mut layouts = std::collections::HashMap::new();
         for launch in launches {
             for range in &launch.binds {
                 self.check(range)?;
             }
-            let source = shader::source(&*launch.kernel)?;
-            if !layouts.contains_key(&source) {
-                layouts.insert(source.clone(), shader::build(&*launch.kernel)?.layout);
-            }
-            list.push(resolve(launch, &layouts[&source])?);
+            list.push(resolve(launch, &*shader::layout(&*launch.kernel)?)?);
         }
         self.lists.push(list);
         Ok(ListId(self.lists.len() as u32 - 1))

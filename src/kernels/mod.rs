@@ -12,16 +12,62 @@
 //!
 //! New kernel = `shaders/k.wgsl` + `src/kernels/k.rs` + one line in [`registry`].
 
+pub mod adamw;
+pub mod attention;
+pub mod attention_bwd;
+pub mod binary;
+mod block;
 mod bounded;
 mod case;
+pub mod code_sums;
+pub mod col_sum;
+pub mod conv2d;
+pub mod conv2d_dgrad;
+pub mod conv2d_wgrad;
+pub mod conv_shape;
+pub mod copy;
+pub mod cpu;
+pub mod draw_tokens;
+pub mod ema_codebook;
+pub mod fill;
+pub mod gather;
+pub mod grad_ctl;
+pub mod grad_norm;
+pub mod group_norm;
+pub mod group_norm_bwd;
 mod io;
+pub mod kmeans_update;
+pub mod layer_norm;
+pub mod layer_norm_bwd;
+pub mod mask_tokens;
+pub mod matmul;
+pub mod mean_pool;
+pub mod mse_grad;
+pub mod nearest_code;
+pub mod norm_param_grad;
+pub mod philox;
 mod real;
+pub mod ring_write;
+pub mod scale_by;
+pub mod softmax_ce;
+pub mod softmax_rows;
+pub mod sum_all;
+pub mod sum_finish;
+pub mod sum_partials;
 pub mod unary;
+pub mod upsample2x;
 
 pub use bounded::Bounded;
 pub use case::{Case, Entry, Fill, Tier};
+pub use col_sum::ColSum;
+pub use conv_shape::ConvShape;
+pub use conv2d::Conv2d;
+pub use conv2d_dgrad::Conv2dDgrad;
+pub use conv2d_wgrad::Conv2dWgrad;
 pub use io::{Bind, Io, MAX_BINDS, StepScalars, wrong_binds};
+pub use matmul::Matmul;
 pub use real::Real;
+pub use sum_partials::SumPartials;
 
 use std::fmt::Debug;
 
@@ -108,5 +154,52 @@ pub fn grid_1d(n: usize, size: usize) -> [u32; 3] {
 
 /// Every kernel of the project: tests, benches, cross-compilation and tables iterate this.
 pub fn registry() -> Vec<Entry> {
-    vec![Entry { name: "unary", cases: unary::cases }]
+    vec![
+        Entry { name: "unary", cases: unary::cases },
+        Entry { name: "matmul", cases: matmul::cases },
+        Entry { name: "conv2d", cases: conv2d::cases },
+        Entry { name: "conv2d_dgrad", cases: conv2d_dgrad::cases },
+        Entry { name: "conv2d_wgrad", cases: conv2d_wgrad::cases },
+        Entry { name: "sum_partials", cases: sum_partials::cases },
+        Entry { name: "col_sum", cases: col_sum::cases },
+        Entry { name: "group_norm_stats", cases: group_norm::stats_cases },
+        Entry { name: "group_norm", cases: group_norm::cases },
+        Entry { name: "group_norm_bwd_sums", cases: group_norm_bwd::sums_cases },
+        Entry { name: "group_norm_bwd", cases: group_norm_bwd::cases },
+        Entry { name: "norm_param_grad", cases: norm_param_grad::cases },
+        Entry { name: "layer_norm", cases: layer_norm::cases },
+        Entry { name: "layer_norm_bwd", cases: layer_norm_bwd::cases },
+        Entry { name: "layer_norm_bwd_params", cases: layer_norm_bwd::params_cases },
+        Entry { name: "attention", cases: attention::cases },
+        Entry { name: "attention_delta", cases: attention_bwd::delta_cases },
+        Entry { name: "attention_bwd_kv", cases: attention_bwd::kv_cases },
+        Entry { name: "attention_bwd_q", cases: attention_bwd::q_cases },
+        Entry { name: "softmax_rows", cases: softmax_rows::cases },
+        Entry { name: "softmax_ce", cases: softmax_ce::cases },
+        Entry { name: "softmax_ce_bwd", cases: softmax_ce::bwd_cases },
+        Entry { name: "upsample2x", cases: upsample2x::cases },
+        Entry { name: "upsample2x_bwd", cases: upsample2x::bwd_cases },
+        Entry { name: "nearest_code", cases: nearest_code::cases },
+        Entry { name: "code_sums", cases: code_sums::cases },
+        Entry { name: "gather", cases: gather::cases },
+        Entry { name: "ema_counts", cases: ema_codebook::counts_cases },
+        Entry { name: "ema_codebook", cases: ema_codebook::cases },
+        Entry { name: "kmeans_update", cases: kmeans_update::cases },
+        Entry { name: "binary", cases: binary::cases },
+        Entry { name: "scale_by", cases: scale_by::cases },
+        Entry { name: "copy", cases: copy::cases },
+        Entry { name: "fill", cases: fill::cases },
+        Entry { name: "sum_all", cases: sum_all::cases },
+        Entry { name: "sum_finish", cases: sum_finish::cases },
+        Entry { name: "mse_grad", cases: mse_grad::cases },
+        Entry { name: "mean_pool", cases: mean_pool::cases },
+        Entry { name: "mean_pool_bwd", cases: mean_pool::backward_cases },
+        Entry { name: "grad_norm", cases: grad_norm::cases },
+        Entry { name: "grad_ctl", cases: grad_ctl::cases },
+        Entry { name: "adamw", cases: adamw::cases },
+        Entry { name: "ring_write", cases: ring_write::cases },
+        Entry { name: "philox", cases: philox::cases },
+        Entry { name: "mask_tokens", cases: mask_tokens::cases },
+        Entry { name: "draw_tokens", cases: draw_tokens::cases },
+    ]
 }

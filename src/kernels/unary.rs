@@ -1,5 +1,6 @@
 //! Activation functions, forward and backward.
 
+use super::cpu::math::{self, vectorised};
 use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, grid_1d, int, wrong_binds};
 use crate::naive_forms;
 use rayon::prelude::*;
@@ -59,8 +60,53 @@ impl Activation {
 const SQRT_2_PI: f64 = 0.797_884_560_802_865_4;
 
 /// 2 sqrt(2/pi) (x + 0.044715 x^3): (1 + tanh(u)) / 2 = sigmoid(2u).
+#[inline(always)]
 fn gelu_inner<T: Real>(x: T) -> T {
     T::of(2.0 * SQRT_2_PI) * (x + T::of(0.044715) * x * x * x)
+}
+
+/// [`Activation::value`] over slices, with the vectorisable sigmoid.
+#[inline(always)]
+fn value_f32(op: Activation, x: &[f32], y: &mut [f32]) {
+    #[inline(always)]
+    fn map(x: &[f32], y: &mut [f32], f: impl Fn(f32) -> f32) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = f(x);
+        }
+    }
+    match op {
+        Activation::Silu => map(x, y, math::silu),
+        Activation::GeluTanh => map(x, y, |x| x * math::sigmoid(gelu_inner(x))),
+        Activation::GeluSigmoid => map(x, y, |x| x * math::sigmoid(1.702 * x)),
+        Activation::Relu => map(x, y, |x| if x < 0.0 { 0.0 } else { x }),
+    }
+}
+
+/// [`Activation::slope`] times dy over slices.
+#[inline(always)]
+fn slope_f32(op: Activation, accum: bool, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+    #[inline(always)]
+    fn map(accum: bool, x: &[f32], dy: &[f32], dx: &mut [f32], df: impl Fn(f32) -> f32) {
+        let rows = dx.iter_mut().zip(x).zip(dy);
+        if accum {
+            rows.for_each(|((dx, &x), &dy)| *dx += df(x) * dy);
+        } else {
+            rows.for_each(|((dx, &x), &dy)| *dx = df(x) * dy);
+        }
+    }
+    match op {
+        Activation::Silu => map(accum, x, dy, dx, math::silu_slope),
+        Activation::GeluTanh => map(accum, x, dy, dx, |x| {
+            let s = math::sigmoid(gelu_inner(x));
+            let du = 2.0 * SQRT_2_PI as f32 * (1.0 + 3.0 * 0.044715 * x * x);
+            s + x * s * (1.0 - s) * du
+        }),
+        Activation::GeluSigmoid => map(accum, x, dy, dx, |x| {
+            let s = math::sigmoid(1.702 * x);
+            s + 1.702 * x * s * (1.0 - s)
+        }),
+        Activation::Relu => map(accum, x, dy, dx, |x| if x > 0.0 { 1.0 } else { 0.0 }),
+    }
 }
 
 /// Bindings: x, y; backward: x, dy, dx.
@@ -132,20 +178,15 @@ impl Kernel for Unary {
         let (op, accum) = (self.op, self.accum);
         match &mut io.binds {
             [Bind::In(x), Bind::Out(y), ..] => {
-                y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
-                    for (y, &x) in y.iter_mut().zip(x) {
-                        *y = op.value(x);
-                    }
-                });
+                y.par_chunks_mut(CHUNK)
+                    .zip(x.par_chunks(CHUNK))
+                    .for_each(|(y, x)| vectorised(|| value_f32(op, x, y)));
             }
             [Bind::In(x), Bind::In(dy), Bind::Out(dx), ..] => {
                 let inputs = x.par_chunks(CHUNK).zip(dy.par_chunks(CHUNK));
-                dx.par_chunks_mut(CHUNK).zip(inputs).for_each(|(dx, (x, dy))| {
-                    for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
-                        let g = op.slope(x) * dy;
-                        *dx = if accum { *dx + g } else { g };
-                    }
-                });
+                dx.par_chunks_mut(CHUNK)
+                    .zip(inputs)
+                    .for_each(|(dx, (x, dy))| vectorised(|| slope_f32(op, accum, x, dy, dx)));
             }
             _ => wrong_binds(self.name()),
         }

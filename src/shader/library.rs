@@ -6,7 +6,22 @@ macro_rules! fragments {
     };
 }
 
-const FRAGMENTS: &[(&str, &str)] = fragments!["flat", "philox", "reduce", "step"];
+const FRAGMENTS: &[(&str, &str)] = fragments![
+    "activation",
+    "argmin",
+    "attention_tile",
+    "element",
+    "exponential",
+    "flat",
+    "gemm",
+    "partials",
+    "philox",
+    "reduce",
+    "reduce_columns",
+    "reduce_max",
+    "silu",
+    "step",
+];
 
 pub fn find(name: &str) -> Option<&'static str> {
     FRAGMENTS.iter().find(|(n, _)| *n == name).map(|(_, text)| *text)

@@ -8,6 +8,8 @@ pub use reflect::{Access, Binding, Element, Layout};
 
 use crate::error::Result;
 use crate::kernels::Kernel;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// A kernel's final WGSL and what naga read from it.
 #[derive(Debug)]
@@ -47,4 +49,18 @@ pub enum Target {
 /// Cross-compiles to `target`: SPIR-V as little-endian bytes, MSL and HLSL as text.
 pub fn cross(name: &str, shader: &Shader, target: Target) -> Result<Vec<u8>> {
     reflect::cross(name, shader, target)
+}
+
+/// The layout of a kernel, remembered by source: recording a tape and preparing a list ask for it
+/// at every launch.
+pub fn layout(kernel: &dyn Kernel) -> Result<Arc<Layout>> {
+    static KNOWN: OnceLock<Mutex<HashMap<String, Arc<Layout>>>> = OnceLock::new();
+    let source = source(kernel)?;
+    let known = KNOWN.get_or_init(Default::default);
+    if let Some(layout) = known.lock().unwrap_or_else(|e| e.into_inner()).get(&source) {
+        return Ok(layout.clone());
+    }
+    let layout = Arc::new(build(kernel)?.layout);
+    known.lock().unwrap_or_else(|e| e.into_inner()).insert(source, layout.clone());
+    Ok(layout)
 }

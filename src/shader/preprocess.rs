@@ -47,7 +47,7 @@ pub fn expand(name: &str, text: &str, consts: &[Const]) -> Result<Expanded> {
         state.lines.push((line, "prelude".into(), i + 1));
     }
     let prelude = state.lines.len();
-    state.file(name, text)?;
+    state.body(name, text)?;
     for (i, (n, _)) in consts.iter().enumerate() {
         let mentioned =
             state.used[i] || state.lines[prelude..].iter().any(|(l, ..)| has_word(l, n));
@@ -84,14 +84,11 @@ struct State<'a> {
 }
 
 impl State<'_> {
-    fn file(&mut self, name: &str, text: &str) -> Result<()> {
-        self.open.push(name.into());
+    /// All lines of a file. A kernel may have the name of a fragment, which it may import.
+    fn body(&mut self, name: &str, text: &str) -> Result<()> {
         let numbered: Vec<(usize, String)> =
             text.lines().enumerate().map(|(i, l)| (i + 1, l.to_string())).collect();
-        self.block(name, &numbered)?;
-        self.open.pop();
-        self.done.push(name.into());
-        Ok(())
+        self.block(name, &numbered)
     }
 
     fn block(&mut self, file: &str, lines: &[(usize, String)]) -> Result<()> {
@@ -151,7 +148,11 @@ impl State<'_> {
             defect(file, line, format!("no fragment {name}"))
                 .why(format!("known: {}", known.join(", ")))
         })?;
-        self.file(name, text)
+        self.open.push(name.into());
+        self.body(name, text)?;
+        self.open.pop();
+        self.done.push(name.into());
+        Ok(())
     }
 
     /// Integer value of a constant or literal.
@@ -269,6 +270,12 @@ mod tests {
             let message = run(text, &consts).unwrap_err().to_string();
             assert!(message.contains(what), "{text}: {message}");
         }
+    }
+
+    #[test]
+    fn kernel_named_like_its_fragment() {
+        let text = expand("flat", "#import flat\nbody", &[]).unwrap().source;
+        assert!(text.contains("fn flat_group") && text.ends_with("body\n"), "{text}");
     }
 
     #[test]

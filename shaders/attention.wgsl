@@ -1,0 +1,121 @@
+// y = softmax(scale q k') v for one head and TILE queries a workgroup, without ever holding a row
+// of scores: a running maximum and sum (Milakov & Gimelshein 2018; Dao et al. 2022). lse = the
+// logarithm of the softmax denominator, all that the backward pass needs.
+#import attention_tile
+
+struct Dims { lq: u32, lk: u32, heads: u32, scale: f32 }
+@group(0) @binding(8) var<uniform> dims: Dims;
+@group(0) @binding(0) var<storage, read> q: array<Element>;
+@group(0) @binding(1) var<storage, read> k: array<Element>;
+@group(0) @binding(2) var<storage, read> v: array<Element>;
+@group(0) @binding(3) var<storage, read_write> y: array<Element>;
+@group(0) @binding(4) var<storage, read_write> lse: array<f32>;
+
+const Q: u32 = 0u;
+const K: u32 = 1u;
+const V: u32 = 2u;
+
+fn load(source: u32, at: u32) -> Element {
+    if source == Q { return q[at]; }
+    if source == K { return k[at]; }
+    return v[at];
+}
+
+// Of each row group, what the 8 invocations (ty, .) found among their own columns.
+var<workgroup> per_column: array<vec4<f32>, 64>;
+
+fn store4(token: u32, column: u32, value: vec4<f32>) {
+    if column < D4 {
+#if VEC4
+        y[token / 4u + column] = value;
+#else
+        for (var i = 0u; i < 4u; i++) {
+            if 4u * column + i < D {
+                y[token + 4u * column + i] = value[i];
+            }
+        }
+#endif
+    }
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let ty = lane / 8u;
+    let tx = lane % 8u;
+    let width = dims.heads * D;
+    let first_query = group.x * TILE;
+    let q_base = group.z * dims.lq * width + group.y * D;
+    let k_base = group.z * dims.lk * width + group.y * D;
+
+    var highest = vec4<f32>(LOWEST);  // of rows 4 ty + r, over all columns so far
+    var mass = vec4<f32>(0.0);  // sum of exp(score - highest) over this invocation's own columns
+#unroll chunk in 0..CHUNKS
+    var result$chunk = zero_rows();
+#endunroll
+    for (var first = 0u; first < dims.lk; first += TILE) {
+        var s = zero_rows();
+        for (var chunk = 0u; chunk < CHUNKS; chunk++) {
+            if CHUNKS > 1u || first == 0u {  // a single chunk of queries stays staged
+                stage_rows(Q, q_base, first_query, dims.lq, width, chunk, lane);
+            }
+            stage_columns(K, k_base, first, dims.lk, width, chunk, lane);
+            workgroupBarrier();
+            s = add_products(s, ty, tx);
+            workgroupBarrier();
+        }
+        let columns = vec4<u32>(first + tx) + vec4<u32>(0u, 8u, 16u, 24u);
+        let valid = columns < vec4<u32>(dims.lk);
+#unroll r in 0..4
+        s.r$r = select(vec4<f32>(LOWEST), s.r$r * dims.scale, valid);
+#endunroll
+        per_column[lane] =
+            vec4<f32>(greatest4(s.r0), greatest4(s.r1), greatest4(s.r2), greatest4(s.r3));
+        workgroupBarrier();
+        var higher = highest;
+        for (var i = 0u; i < 8u; i++) {
+            higher = max(higher, per_column[ty * 8u + i]);
+        }
+        let shrink = exp(highest - higher);
+        highest = higher;
+#unroll r in 0..4
+        s.r$r = exp(s.r$r - vec4<f32>(highest[$r]));
+#endunroll
+        mass = mass * shrink + vec4<f32>(sum4(s.r0), sum4(s.r1), sum4(s.r2), sum4(s.r3));
+        stage_scores(s, ty, tx);
+#unroll chunk in 0..CHUNKS
+        result$chunk.r0 *= shrink.x;
+        result$chunk.r1 *= shrink.y;
+        result$chunk.r2 *= shrink.z;
+        result$chunk.r3 *= shrink.w;
+        stage_columns(V, k_base, first, dims.lk, width, $chunku, lane);
+        workgroupBarrier();
+        result$chunk = add_mixture(result$chunk, ty, tx);
+        workgroupBarrier();
+#endunroll
+    }
+
+    per_column[lane] = mass;
+    workgroupBarrier();
+    var total_mass = vec4<f32>(0.0);
+    for (var i = 0u; i < 8u; i++) {
+        total_mass += per_column[ty * 8u + i];
+    }
+#unroll r in 0..4
+    let query$r = first_query + 4u * ty + $ru;
+    if query$r < dims.lq {
+        if tx == 0u {
+            lse[(group.z * dims.heads + group.y) * dims.lq + query$r] =
+                highest[$r] + log(total_mass[$r]);
+        }
+        if tx < CHUNK4 {
+#unroll chunk in 0..CHUNKS
+            store4(
+                q_base + query$r * width,
+                $chunku * CHUNK4 + tx,
+                result$chunk.r$r / total_mass[$r],
+            );
+#endunroll
+        }
+    }
+#endunroll
+}

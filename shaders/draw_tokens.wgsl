@@ -1,0 +1,119 @@
+// One categorical draw a row: token = argmin_k E_k / p_k, E_k independent exponentials; a workgroup
+// a row. With GUIDED, row r of the unconditional half meets row `rows + r` of the conditional one,
+// and l = l_u + guidance (l_c - l_u) over log-probabilities.
+#import argmin
+#import exponential
+#import flat
+#import philox
+#import reduce
+#import reduce_max
+#import step
+
+struct Dims { rows: u32 }
+@group(0) @binding(8) var<uniform> dims: Dims;
+@group(0) @binding(0) var<storage, read> logits: array<f32>;
+@group(0) @binding(1) var<storage, read_write> token: array<u32>;
+@group(0) @binding(2) var<storage, read_write> logp: array<f32>;
+
+// Below this a logit means "never": masks are written as -inf or as a huge negative number.
+const NEVER: f32 = -1e30;
+const LOWEST: f32 = -3e38;
+
+#if GUIDED
+// log sum exp of a row of the logits.
+fn log_sum_exp(row: u32, lane: u32) -> f32 {
+    var largest = LOWEST;
+    for (var k = lane; k < K; k += WG) {
+        largest = max(largest, logits[row * K + k]);
+    }
+    largest = workgroup_max(largest, lane);
+    var sum = 0.0;
+    for (var k = lane; k < K; k += WG) {
+        let l = logits[row * K + k];
+        if l > NEVER {
+            sum += exp(l - largest);
+        }
+    }
+    return largest + log(workgroup_sum(sum, lane));
+}
+
+fn guided(row: u32, k: u32, lse_u: f32, lse_c: f32) -> f32 {
+    let l_u = logits[row * K + k];
+    let l_c = logits[(dims.rows + row) * K + k];
+    if !(l_u > NEVER && l_c > NEVER) {
+        return LOWEST;  // what either branch excludes stays excluded
+    }
+    let u = l_u - lse_u;
+    return u + step.guidance * ((l_c - lse_c) - u);
+}
+#endif
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let row = flat_group(group, groups);
+    if row >= dims.rows {
+        return;
+    }
+#if GUIDED
+    let lse_u = log_sum_exp(row, lane);
+    let lse_c = log_sum_exp(dims.rows + row, lane);
+#endif
+
+    var largest = LOWEST;
+    for (var k = lane; k < K; k += WG) {
+#if GUIDED
+        largest = max(largest, guided(row, k, lse_u, lse_c));
+#else
+        largest = max(largest, logits[row * K + k]);
+#endif
+    }
+    largest = workgroup_max(largest, lane);
+
+    let seed = vec2<u32>(step.seed_lo, step.seed_hi);
+    var best = 3e38;
+    var winner = 0u;
+    var sum = 0.0;
+    for (var block = lane; block < BLOCKS; block += WG) {
+        let words = philox(vec4<u32>(row * BLOCKS + block, STREAM, step.step, 0u), seed);
+        for (var e = 0u; e < 4u; e++) {
+            let k = 4u * block + e;
+            if k < K {
+#if GUIDED
+                let l = guided(row, k, lse_u, lse_c);
+#else
+                let l = logits[row * K + k];
+#endif
+                if l > NEVER {
+                    sum += exp(l - largest);
+                    let p = exp((l - largest) / step.temperature);
+                    var more = vec4<u32>(0u);
+                    if words[e] < 0x800000u {
+                        more = philox(vec4<u32>(row * K + k, STREAM, step.step, 1u), seed);
+                    }
+                    // p = 0 is skipped, never divided by.
+                    if p > 0.0 {
+                        let time = exponential(words[e], more) / p;
+                        if time < best {
+                            best = time;
+                            winner = k;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    winner = workgroup_argmin(best, winner, lane);
+    let normaliser = largest + log(workgroup_sum(sum, lane));
+    if lane == 0u {
+        token[row] = winner;
+#if GUIDED
+        logp[row] = guided(row, winner, lse_u, lse_c) - normaliser;
+#else
+        logp[row] = logits[row * K + winner] - normaliser;
+#endif
+    }
+}

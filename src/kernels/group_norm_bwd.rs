@@ -1,0 +1,443 @@
+//! Backward of group norm: per-channel sums first, from which the gradients of gamma and beta
+//! ([`super::norm_param_grad`]) and of x follow.
+
+use super::cpu::blocks::{par_blocks_mut, repeated_width, rows_per_block};
+use super::cpu::math::{silu_slope, vectorised};
+use super::group_norm::{GroupNormShape, exact_shape, fold_rows, label, shapes, stats_fill};
+use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, int, wrong_binds};
+use crate::naive_forms;
+use rayon::prelude::*;
+use std::cell::RefCell;
+
+/// Derivative of SiLU, from the definition.
+fn slope<T: Real>(v: T) -> T {
+    let s = v.sigmoid();
+    s * (T::one() + v * (T::one() - s))
+}
+
+/// Per sample and channel the sums over hw of g xhat and of g, with xhat = (x - mean) rstd and
+/// g = dy silu'(gamma xhat + beta), or dy without SiLU.
+/// Bindings: x, stats, gamma, beta, dy, sums [n, 2, c].
+#[derive(Debug, Clone)]
+pub struct GroupNormBwdSums {
+    pub shape: GroupNormShape,
+}
+
+/// Columns and invocations of a workgroup.
+const COLUMNS: usize = 16;
+const WG: usize = 256;
+
+impl GroupNormBwdSums {
+    fn naive<T: Real>(&self, io: &mut Io<'_, T>) {
+        let [
+            Bind::In(x),
+            Bind::In(stats),
+            Bind::In(gamma),
+            Bind::In(beta),
+            Bind::In(dy),
+            Bind::Out(sums),
+            ..,
+        ] = &mut io.binds
+        else {
+            wrong_binds(self.name())
+        };
+        let GroupNormShape { n, hw, c, groups, silu, .. } = self.shape;
+        for sample in 0..n {
+            for channel in 0..c {
+                let stat = (sample * groups + channel / (c / groups)) * 2;
+                let (mut with_xhat, mut plain) = (T::zero(), T::zero());
+                for row in 0..hw {
+                    let i = (sample * hw + row) * c + channel;
+                    let xhat = (x[i] - stats[stat]) * stats[stat + 1];
+                    let v = gamma[channel] * xhat + beta[channel];
+                    let g = if silu { dy[i] * slope(v) } else { dy[i] };
+                    with_xhat += g * xhat;
+                    plain += g;
+                }
+                sums[sample * 2 * c + channel] = with_xhat;
+                sums[(sample * 2 + 1) * c + channel] = plain;
+            }
+        }
+    }
+}
+
+impl Kernel for GroupNormBwdSums {
+    fn name(&self) -> &'static str {
+        "group_norm_bwd_sums"
+    }
+    fn wgsl(&self) -> &'static str {
+        include_str!("../../shaders/group_norm_bwd_sums.wgsl")
+    }
+    fn consts(&self) -> Vec<Const> {
+        let mut consts = self.shape.consts();
+        consts.extend([flag("SILU", self.shape.silu), int("COLUMNS", COLUMNS), int("WG", WG)]);
+        consts
+    }
+    fn dims(&self) -> Vec<u32> {
+        vec![self.shape.hw as u32]
+    }
+    fn lens(&self) -> Vec<usize> {
+        let s = &self.shape;
+        vec![s.len(), s.stats_len(), s.c, s.c, s.len(), s.n * 2 * s.c]
+    }
+    fn grid(&self) -> [u32; 3] {
+        let columns = self.shape.c / self.shape.lanes();
+        [columns.div_ceil(COLUMNS) as u32, self.shape.n as u32, 1]
+    }
+    fn cost(&self) -> Cost {
+        let len = self.shape.len() as u64;
+        Cost { flops: if self.shape.silu { 18 } else { 5 } * len, bytes: 8 * len }
+    }
+    fn cpu(&self, io: &mut Io<'_, f32>) {
+        let [
+            Bind::In(x),
+            Bind::In(stats),
+            Bind::In(gamma),
+            Bind::In(beta),
+            Bind::In(dy),
+            Bind::Out(sums),
+            ..,
+        ] = &mut io.binds
+        else {
+            wrong_binds(self.name())
+        };
+        let shape = &self.shape;
+        let (sample, block) = (shape.hw * shape.c, rows_per_block(shape.c) * shape.c);
+        let blocks = sample.div_ceil(block);
+        let mut partials = PARTIALS.take();
+        partials.resize(shape.n * blocks * 2 * shape.c, 0.0);
+        partials.par_chunks_mut(2 * shape.c).enumerate().for_each(|(unit, partial)| {
+            let (begin, s) = (unit % blocks * block, unit / blocks);
+            let range = s * sample + begin..s * sample + (begin + block).min(sample);
+            let (x, dy) = (&x[range.clone()], &dy[range]);
+            let stats = &stats[s * 2 * shape.groups..][..2 * shape.groups];
+            SCRATCH.with_borrow_mut(|scratch| {
+                vectorised(|| block_sums(shape, x, dy, stats, gamma, beta, scratch, partial));
+            });
+        });
+        let of_samples = partials.par_chunks(blocks * 2 * shape.c);
+        sums.par_chunks_mut(2 * shape.c).zip(of_samples).for_each(|(sums, parts)| {
+            vectorised(|| {
+                sums.fill(0.0);
+                for part in parts.chunks_exact(2 * shape.c) {
+                    sums.iter_mut().zip(part).for_each(|(sum, v)| *sum += v);
+                }
+            });
+        });
+        PARTIALS.set(partials);
+    }
+    naive_forms!();
+}
+
+thread_local! {
+    static PARTIALS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The first N rows of a scratch table of rows of `w` floats.
+#[inline(always)]
+fn rows_of<const N: usize>(scratch: &mut Vec<f32>, w: usize) -> [&mut [f32]; N] {
+    if scratch.len() < N * w {
+        scratch.resize(N * w, 0.0);
+    }
+    let mut rows = scratch.chunks_exact_mut(w);
+    std::array::from_fn(|_| rows.next().unwrap_or_default())
+}
+
+#[expect(clippy::too_many_arguments, reason = "the bindings of the kernel")]
+#[inline(always)]
+fn block_sums(
+    shape: &GroupNormShape,
+    x: &[f32],
+    dy: &[f32],
+    stats: &[f32],
+    gamma: &[f32],
+    beta: &[f32],
+    scratch: &mut Vec<f32>,
+    out: &mut [f32],
+) {
+    let (c, w) = (shape.c, repeated_width(shape.c));
+    let [mean, rstd, scale, offset, with_xhat, plain] = rows_of(scratch, w);
+    for i in 0..w {
+        let group = i % c / shape.group_width();
+        mean[i] = stats[2 * group];
+        rstd[i] = stats[2 * group + 1];
+        scale[i] = gamma[i % c];
+        offset[i] = beta[i % c];
+    }
+    with_xhat.fill(0.0);
+    plain.fill(0.0);
+    for (x, dy) in x.chunks(w).zip(dy.chunks(w)) {
+        let sums = with_xhat.iter_mut().zip(&mut *plain);
+        let stats = mean.iter().zip(&*rstd);
+        let inputs = x.iter().zip(dy).zip(stats);
+        if shape.silu {
+            let affine = scale.iter().zip(&*offset);
+            for (((a, b), ((&x, &dy), (&mean, &rstd))), (&scale, &offset)) in
+                sums.zip(inputs).zip(affine)
+            {
+                let xhat = (x - mean) * rstd;
+                let g = dy * silu_slope(scale * xhat + offset);
+                *a += g * xhat;
+                *b += g;
+            }
+        } else {
+            for ((a, b), ((&x, &g), (&mean, &rstd))) in sums.zip(inputs) {
+                *a += g * ((x - mean) * rstd);
+                *b += g;
+            }
+        }
+    }
+    fold_rows(with_xhat, c);
+    fold_rows(plain, c);
+    out[..c].copy_from_slice(&with_xhat[..c]);
+    out[c..].copy_from_slice(&plain[..c]);
+}
+
+/// dx = rstd (gamma g - mean(gamma g) - xhat mean(gamma g xhat)), means over the group.
+/// Bindings: x, stats, gamma, beta, dy, sums, dx.
+#[derive(Debug, Clone)]
+pub struct GroupNormBwd {
+    pub shape: GroupNormShape,
+    /// Add to dx instead of writing it.
+    pub accum: bool,
+}
+
+/// Elements an invocation handles: enough to pay for the sums over the group's channels.
+const PER: usize = 8;
+
+impl GroupNormBwd {
+    fn naive<T: Real>(&self, io: &mut Io<'_, T>) {
+        let [
+            Bind::In(x),
+            Bind::In(stats),
+            Bind::In(gamma),
+            Bind::In(beta),
+            Bind::In(dy),
+            Bind::In(sums),
+            Bind::Out(dx),
+            ..,
+        ] = &mut io.binds
+        else {
+            wrong_binds(self.name())
+        };
+        let GroupNormShape { n, hw, c, groups, silu, .. } = self.shape;
+        let width = c / groups;
+        let count = T::of((hw * width) as f64);
+        for sample in 0..n {
+            for channel in 0..c {
+                let group = channel / width;
+                let (mut mean_g_xhat, mut mean_g) = (T::zero(), T::zero());
+                for other in group * width..(group + 1) * width {
+                    mean_g_xhat += gamma[other] * sums[sample * 2 * c + other];
+                    mean_g += gamma[other] * sums[(sample * 2 + 1) * c + other];
+                }
+                let (mean_g_xhat, mean_g) = (mean_g_xhat / count, mean_g / count);
+                let stat = (sample * groups + group) * 2;
+                let (mean, rstd) = (stats[stat], stats[stat + 1]);
+                for row in 0..hw {
+                    let i = (sample * hw + row) * c + channel;
+                    let xhat = (x[i] - mean) * rstd;
+                    let v = gamma[channel] * xhat + beta[channel];
+                    let g = if silu { dy[i] * slope(v) } else { dy[i] };
+                    let d = rstd * (gamma[channel] * g - mean_g - xhat * mean_g_xhat);
+                    dx[i] = if self.accum { dx[i] + d } else { d };
+                }
+            }
+        }
+    }
+}
+
+impl Kernel for GroupNormBwd {
+    fn name(&self) -> &'static str {
+        "group_norm_bwd"
+    }
+    fn wgsl(&self) -> &'static str {
+        include_str!("../../shaders/group_norm_bwd.wgsl")
+    }
+    fn consts(&self) -> Vec<Const> {
+        let mut consts = self.shape.consts();
+        consts.extend([
+            flag("SILU", self.shape.silu),
+            flag("ACCUM", self.accum),
+            int("WG", WG),
+            int("PER", PER),
+        ]);
+        consts
+    }
+    fn dims(&self) -> Vec<u32> {
+        vec![self.shape.hw as u32]
+    }
+    fn lens(&self) -> Vec<usize> {
+        let s = &self.shape;
+        vec![s.len(), s.stats_len(), s.c, s.c, s.len(), s.n * 2 * s.c, s.len()]
+    }
+    fn grid(&self) -> [u32; 3] {
+        let s = &self.shape;
+        let elements = s.hw * s.group_width() / s.lanes();
+        [elements.div_ceil(WG * PER) as u32, s.groups as u32, s.n as u32]
+    }
+    fn cost(&self) -> Cost {
+        let len = self.shape.len() as u64;
+        let flops = if self.shape.silu { 20 } else { 8 } * len;
+        Cost { flops, bytes: (12 + 4 * u64::from(self.accum)) * len }
+    }
+    fn cpu(&self, io: &mut Io<'_, f32>) {
+        let [
+            Bind::In(x),
+            Bind::In(stats),
+            Bind::In(gamma),
+            Bind::In(beta),
+            Bind::In(dy),
+            Bind::In(sums),
+            Bind::Out(dx),
+            ..,
+        ] = &mut io.binds
+        else {
+            wrong_binds(self.name())
+        };
+        let shape = &self.shape;
+        let (sample, block) = (shape.hw * shape.c, rows_per_block(shape.c) * shape.c);
+        par_blocks_mut(dx, sample, block).for_each(|(s, b, dx)| {
+            let begin = s * sample + b * block;
+            let (x, dy) = (&x[begin..][..dx.len()], &dy[begin..][..dx.len()]);
+            let stats = &stats[s * 2 * shape.groups..][..2 * shape.groups];
+            let sums = &sums[s * 2 * shape.c..][..2 * shape.c];
+            SCRATCH.with_borrow_mut(|scratch| {
+                vectorised(|| {
+                    let factors = BwdFactors::fill(scratch, shape, stats, gamma, beta, sums);
+                    match (shape.silu, self.accum) {
+                        (false, false) => factors.apply(x, dy, dx, |_| 1.0, |_, d| d),
+                        (false, true) => factors.apply(x, dy, dx, |_| 1.0, |dx, d| dx + d),
+                        (true, false) => factors.apply(x, dy, dx, silu_slope, |_, d| d),
+                        (true, true) => factors.apply(x, dy, dx, silu_slope, |dx, d| dx + d),
+                    }
+                });
+            });
+        });
+    }
+    naive_forms!();
+}
+
+/// What dx needs per channel, repeated (see [`repeated_width`]):
+/// dx = rstd gamma g - rstd mean(gamma g) - xhat rstd mean(gamma g xhat).
+struct BwdFactors<'a> {
+    mean: &'a [f32],
+    rstd: &'a [f32],
+    gamma: &'a [f32],
+    beta: &'a [f32],
+    of_g: &'a [f32],
+    constant: &'a [f32],
+    of_xhat: &'a [f32],
+}
+
+impl<'a> BwdFactors<'a> {
+    #[inline(always)]
+    fn fill(
+        scratch: &'a mut Vec<f32>,
+        shape: &GroupNormShape,
+        stats: &[f32],
+        gamma: &[f32],
+        beta: &[f32],
+        sums: &[f32],
+    ) -> Self {
+        let (c, width, w) = (shape.c, shape.group_width(), repeated_width(shape.c));
+        let count = (shape.hw * width) as f32;
+        let [mean, rstd, scale, offset, of_g, constant, of_xhat] = rows_of(scratch, w);
+        for group in 0..shape.groups {
+            let channels = group * width..(group + 1) * width;
+            let (mut with_xhat, mut plain) = (0.0, 0.0);
+            for i in channels.clone() {
+                with_xhat += gamma[i] * sums[i];
+                plain += gamma[i] * sums[c + i];
+            }
+            for i in channels {
+                mean[i] = stats[2 * group];
+                rstd[i] = stats[2 * group + 1];
+                scale[i] = gamma[i];
+                offset[i] = beta[i];
+                of_g[i] = rstd[i] * gamma[i];
+                constant[i] = rstd[i] * (plain / count);
+                of_xhat[i] = rstd[i] * (with_xhat / count);
+            }
+        }
+        for row in [&mut *mean, rstd, scale, offset, of_g, constant, of_xhat] {
+            for i in c..w {
+                row[i] = row[i - c];
+            }
+        }
+        BwdFactors { mean, rstd, gamma: scale, beta: offset, of_g, constant, of_xhat }
+    }
+
+    #[inline(always)]
+    fn apply(
+        &self,
+        x: &[f32],
+        dy: &[f32],
+        dx: &mut [f32],
+        slope: impl Fn(f32) -> f32,
+        store: impl Fn(f32, f32) -> f32,
+    ) {
+        let w = self.mean.len();
+        for ((dx, x), dy) in dx.chunks_mut(w).zip(x.chunks(w)).zip(dy.chunks(w)) {
+            let len = dx.len();
+            // One length for all, so that the loop below has no bounds checks.
+            let (x, dy) = (&x[..len], &dy[..len]);
+            let (mean, rstd, gamma) = (&self.mean[..len], &self.rstd[..len], &self.gamma[..len]);
+            let (beta, of_g) = (&self.beta[..len], &self.of_g[..len]);
+            let (constant, of_xhat) = (&self.constant[..len], &self.of_xhat[..len]);
+            for i in 0..len {
+                let xhat = (x[i] - mean[i]) * rstd[i];
+                let g = dy[i] * slope(gamma[i] * xhat + beta[i]);
+                dx[i] = store(dx[i], of_g[i] * g - constant[i] - xhat * of_xhat[i]);
+            }
+        }
+    }
+}
+
+fn inputs() -> Vec<Fill> {
+    vec![
+        Fill::Normal { mean: 0.0, std: 2.0 },
+        stats_fill(),
+        Fill::normal(),
+        Fill::normal(),
+        Fill::normal(),
+    ]
+}
+
+fn integer_inputs() -> Vec<Fill> {
+    let ints = || Fill::Ints(-3, 3);
+    vec![ints(), Fill::Ints(1, 2), ints(), ints(), ints()]
+}
+
+pub fn sums_cases() -> Vec<Case> {
+    let mut cases: Vec<Case> = shapes()
+        .map(|shape| {
+            let fills = [inputs(), vec![Fill::Poison]].concat();
+            Case::new(label(&shape), GroupNormBwdSums { shape }, fills)
+        })
+        .collect();
+    let fills = [integer_inputs(), vec![Fill::Poison]].concat();
+    cases.push(Case::new("integers", GroupNormBwdSums { shape: exact_shape() }, fills).exact());
+    cases
+}
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = vec![];
+    for (i, shape) in shapes().enumerate() {
+        // Each shape with one of the two stores, alternating; a few with both.
+        for accum in [false, true] {
+            if i >= 6 && accum == (i / 2 % 2 == 0) {
+                continue;
+            }
+            let out = if accum { Fill::normal() } else { Fill::Poison };
+            let fills = [inputs(), vec![Fill::Normal { mean: 0.0, std: 5.0 }, out]].concat();
+            let name = format!("{} accum={accum}", label(&shape));
+            cases.push(Case::new(name, GroupNormBwd { shape: shape.clone(), accum }, fills));
+        }
+    }
+    let fills = [integer_inputs(), vec![Fill::Ints(-64, 64), Fill::Poison]].concat();
+    let kernel = GroupNormBwd { shape: exact_shape(), accum: false };
+    cases.push(Case::new("integers", kernel, fills).exact());
+    cases
+}

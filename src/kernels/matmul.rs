@@ -1,0 +1,285 @@
+//! Matrix product.
+
+use super::block::Block;
+use super::cpu::panels::{Layout, Panels};
+use super::cpu::product::{ColumnProduct, RowProduct, Run};
+use super::cpu::scratch;
+use super::unary::Activation;
+use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, int, wrong_binds};
+use crate::naive_forms;
+use rayon::prelude::*;
+
+/// `y[b, m, n] = act(sum_k a[b, m, k] w[b, k, n] + bias[n])`. Bindings: a, w, bias (if any), y.
+#[derive(Debug, Clone)]
+pub struct Matmul {
+    pub batch: usize,
+    pub m: usize,
+    pub k: usize,
+    pub n: usize,
+    /// a is stored `[b, k, m]`.
+    pub ta: bool,
+    /// w is stored `[b, n, k]`.
+    pub tb: bool,
+    /// One w per batch entry; otherwise all share one.
+    pub batched_b: bool,
+    pub bias: bool,
+    pub act: Option<Activation>,
+    /// Add to y instead of writing it.
+    pub accum: bool,
+}
+
+/// a, w, bias and y of a launch.
+type Operands<'io, T> = (&'io [T], &'io [T], Option<&'io [T]>, &'io mut [T]);
+
+impl Matmul {
+    /// `y[m, n] = a[m, k] w[k, n]`, the plain form to start from.
+    pub fn new(m: usize, k: usize, n: usize) -> Self {
+        Matmul {
+            batch: 1,
+            m,
+            k,
+            n,
+            ta: false,
+            tb: false,
+            batched_b: false,
+            bias: false,
+            act: None,
+            accum: false,
+        }
+    }
+
+    fn block(&self) -> Block {
+        Block::for_columns(self.n)
+    }
+
+    fn blocks(&self) -> usize {
+        self.batch * self.block().count(self.m, self.n)
+    }
+
+    fn operands<'io, T>(&self, io: &'io mut Io<'_, T>) -> Operands<'io, T> {
+        match &mut io.binds {
+            [Bind::In(a), Bind::In(w), Bind::In(bias), Bind::Out(y), ..] if self.bias => {
+                (a, w, Some(bias), y)
+            }
+            [Bind::In(a), Bind::In(w), Bind::Out(y), ..] => (a, w, None, y),
+            _ => wrong_binds(self.name()),
+        }
+    }
+
+    fn naive<T: Real>(&self, io: &mut Io<'_, T>) {
+        let (a, w, bias, y) = self.operands(io);
+        for b in 0..self.batch {
+            let wb = if self.batched_b { b } else { 0 };
+            for i in 0..self.m {
+                for j in 0..self.n {
+                    let mut sum = bias.map_or(T::zero(), |bias| bias[j]);
+                    for k in 0..self.k {
+                        let (row, column) = (b * self.m + i, wb * self.n + j);
+                        let left = if self.ta {
+                            a[(b * self.k + k) * self.m + i]
+                        } else {
+                            a[row * self.k + k]
+                        };
+                        let right = if self.tb {
+                            w[column * self.k + k]
+                        } else {
+                            w[(wb * self.k + k) * self.n + j]
+                        };
+                        sum += left * right;
+                    }
+                    let v = self.act.map_or(sum, |act| act.value(sum));
+                    let y = &mut y[(b * self.m + i) * self.n + j];
+                    *y = if self.accum { *y + v } else { v };
+                }
+            }
+        }
+    }
+
+    /// The product of one batch entry with packed weights.
+    fn product(&self, a: &[f32], w: Panels<'_>, bias: Option<&[f32]>, y: &mut [f32]) {
+        y.par_chunks_mut(ROWS * self.n).enumerate().for_each(|(i, y)| match self.act {
+            // y + act(...) needs the argument of act by itself.
+            Some(_) if self.accum => scratch::with(y.len(), |v| {
+                self.rows(a, w, bias, i * ROWS, v, false);
+                y.iter_mut().zip(v).for_each(|(y, v)| *y += *v);
+            }),
+            _ => self.rows(a, w, bias, i * ROWS, y, self.accum),
+        });
+    }
+
+    /// Rows `first..` of the output.
+    fn rows(
+        &self,
+        a: &[f32],
+        b: Panels<'_>,
+        bias: Option<&[f32]>,
+        first: usize,
+        c: &mut [f32],
+        accumulate: bool,
+    ) {
+        let rows = c.len() / self.n;
+        if self.ta {
+            for k0 in (0..self.k).step_by(SUMMANDS) {
+                let len = SUMMANDS.min(self.k - k0);
+                let runs = [Run { start: k0 * self.m + first, b: k0, len }];
+                let accumulate = accumulate || k0 > 0;
+                ColumnProduct { a, runs: &runs, stride: self.m, rows, b, c, accumulate }.run();
+            }
+        } else {
+            let a_rows: [usize; ROWS] = std::array::from_fn(|i| (first + i) * self.k);
+            let c_rows: [usize; ROWS] = std::array::from_fn(|i| i * self.n);
+            RowProduct {
+                a,
+                a_rows: &a_rows[..rows],
+                segments: 1,
+                segment_stride: 0,
+                segment_len: self.k,
+                b,
+                c,
+                c_rows: &c_rows[..rows],
+                accumulate,
+            }
+            .run();
+        }
+        for row in c.chunks_exact_mut(self.n) {
+            if let Some(bias) = bias {
+                row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+            }
+            if let Some(act) = self.act {
+                row.iter_mut().for_each(|y| *y = act.value(*y));
+            }
+        }
+    }
+}
+
+/// Rows of a task on the CPU: a multiple of every tile height.
+const ROWS: usize = 96;
+/// Summands that are multiplied at once where a is transposed.
+const SUMMANDS: usize = 256;
+
+impl Kernel for Matmul {
+    fn name(&self) -> &'static str {
+        "matmul"
+    }
+    fn wgsl(&self) -> &'static str {
+        include_str!("../../shaders/matmul.wgsl")
+    }
+    fn consts(&self) -> Vec<Const> {
+        let (k4, n4) = (self.k.is_multiple_of(4), self.n.is_multiple_of(4));
+        let mut consts = vec![
+            int("K", self.k),
+            int("N", self.n),
+            flag("A_ALONG_K", !self.ta),
+            flag("B_ALONG_K", self.tb),
+            flag("A_VEC4", if self.ta { self.m.is_multiple_of(4) } else { k4 }),
+            flag("B_VEC4", if self.tb { k4 } else { n4 }),
+            flag("Y_VEC4", n4),
+            flag("BATCHED_B", self.batched_b),
+            flag("BIAS", self.bias),
+            flag("ACT", self.act.is_some()),
+            flag("ACCUM", self.accum),
+        ];
+        consts.extend(self.act.map(|act| int("OP", act as usize)));
+        consts.extend(self.block().consts());
+        consts
+    }
+    fn dims(&self) -> Vec<u32> {
+        [self.m, self.m.div_ceil(self.block().bm), self.blocks()].map(|v| v as u32).to_vec()
+    }
+    fn lens(&self) -> Vec<usize> {
+        let matrices = if self.batched_b { self.batch } else { 1 };
+        let mut lens = vec![self.batch * self.m * self.k, matrices * self.k * self.n];
+        lens.extend(self.bias.then_some(self.n));
+        lens.push(self.batch * self.m * self.n);
+        lens
+    }
+    fn grid(&self) -> [u32; 3] {
+        Block::grid(self.blocks())
+    }
+    fn cost(&self) -> Cost {
+        let outputs = self.batch * self.m * self.n;
+        let words: usize = self.lens().iter().sum::<usize>() + if self.accum { outputs } else { 0 };
+        let act = if self.act.is_some() { 12 } else { 0 };
+        Cost { flops: (outputs * (2 * self.k + act)) as u64, bytes: 4 * words as u64 }
+    }
+    fn cpu(&self, io: &mut Io<'_, f32>) {
+        let (a, w, bias, y) = self.operands(io);
+        let layout = Layout::new(self.k, self.n);
+        let pack = |packed: &mut [f32], w: &[f32]| {
+            if self.tb {
+                layout.pack_columns(packed, self.k, |_, j| &w[j * self.k..][..self.k]);
+            } else {
+                layout.pack_rows(packed, |k| &w[k * self.n..][..self.n]);
+            }
+        };
+        let entries = y.par_chunks_mut(self.m * self.n).zip(a.par_chunks(self.m * self.k));
+        if self.batched_b {
+            entries.zip(w.par_chunks(self.k * self.n)).for_each(|((y, a), w)| {
+                scratch::with(layout.floats(), |packed| {
+                    pack(packed, w);
+                    self.product(a, Panels { layout, data: packed }, bias, y);
+                });
+            });
+        } else {
+            scratch::with(layout.floats(), |packed| {
+                pack(packed, w);
+                let panels = Panels { layout, data: packed };
+                entries.for_each(|(y, a)| self.product(a, panels, bias, y));
+            });
+        }
+    }
+    naive_forms!();
+}
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = vec![];
+    let mut push = |kernel: Matmul, exact: bool| {
+        let fill = if exact { Fill::Ints(-3, 3) } else { Fill::normal() };
+        let mut fills = vec![fill.clone(); kernel.lens().len() - 1];
+        fills.push(if kernel.accum { fill } else { Fill::Poison });
+        let name = format!(
+            "{}x{}x{}x{} ta={} tb={} batched={} bias={} act={:?} accum={}",
+            kernel.batch,
+            kernel.m,
+            kernel.k,
+            kernel.n,
+            u8::from(kernel.ta),
+            u8::from(kernel.tb),
+            u8::from(kernel.batched_b),
+            u8::from(kernel.bias),
+            kernel.act,
+            u8::from(kernel.accum)
+        );
+        let case = Case::new(name, kernel, fills);
+        cases.push(if exact { case.exact() } else { case });
+    };
+    let sizes = [(1, 1, 1), (63, 15, 65), (64, 16, 64), (65, 17, 63), (41, 47, 55), (7, 300, 12)];
+    for (i, (m, k, n)) in sizes.into_iter().enumerate() {
+        for (ta, tb) in [(false, false), (false, true), (true, false), (true, true)] {
+            push(Matmul { ta, tb, ..Matmul::new(m, k, n) }, true);
+            // Every switch with every storage order, without the full product of switches.
+            let batch = 1 + (i + usize::from(ta)) % 3;
+            push(
+                Matmul {
+                    batch,
+                    ta,
+                    tb,
+                    batched_b: (i + usize::from(tb)).is_multiple_of(2),
+                    bias: i.is_multiple_of(2),
+                    accum: (i / 2).is_multiple_of(2) != ta,
+                    ..Matmul::new(m, k, n)
+                },
+                false,
+            );
+        }
+    }
+    for act in Activation::ALL {
+        for accum in [false, true] {
+            push(Matmul { act: Some(act), bias: true, accum, ..Matmul::new(66, 20, 36) }, false);
+        }
+    }
+    push(Matmul { act: Some(Activation::Silu), ..Matmul::new(9, 61, 41) }, false);
+    push(Matmul { batch: 2, batched_b: true, ..Matmul::new(130, 32, 16) }, true);
+    push(Matmul { bias: true, ..Matmul::new(257, 61, 3) }, true);
+    cases
+}
