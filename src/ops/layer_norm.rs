@@ -1,0 +1,111 @@
+//! Layer normalisation (Ba et al. 2016): plain, affine, or modulated per sample (adaptive).
+
+use super::{expect_elements, ids};
+use crate::error::{Error, Result};
+use crate::kernels::layer_norm::{LayerNorm, LayerNormShape, NormMode};
+use crate::kernels::layer_norm_bwd::{LayerNormBwd, LayerNormBwdParams};
+use crate::kernels::norm_param_grad::NormParamGrad;
+use crate::tape::{Act, Param, Tape, ValueId};
+
+/// What follows the normalisation.
+#[derive(Debug, Clone, Copy)]
+enum Affine {
+    Plain,
+    Params(Param, Param),
+    Modulation(Act),
+}
+
+/// x [.., c] -> (x - mean) rstd over the last dimension.
+pub fn layer_norm(tape: &mut Tape, x: Act, eps: f32) -> Result<Act> {
+    emit(tape, x, eps, NormMode::Plain, Affine::Plain)
+}
+
+/// gamma, beta [c]: gamma xhat + beta.
+pub fn layer_norm_affine(
+    tape: &mut Tape,
+    x: Act,
+    gamma: Param,
+    beta: Param,
+    eps: f32,
+) -> Result<Act> {
+    emit(tape, x, eps, NormMode::Affine, Affine::Params(gamma, beta))
+}
+
+/// m [b, 2c] = [scale | shift] of each sample: xhat (1 + scale) + shift. x is [b, l, c].
+pub fn layer_norm_modulated(tape: &mut Tape, x: Act, m: Act, eps: f32) -> Result<Act> {
+    let (samples, rows) = (tape.shape(m).rows(), tape.shape(x).rows());
+    if rows % samples != 0 {
+        return Err(Error::failed(format!("layer_norm: {samples} modulations for {rows} rows")));
+    }
+    let mode = NormMode::Modulate { rows_per_sample: rows / samples };
+    emit(tape, x, eps, mode, Affine::Modulation(m))
+}
+
+fn emit(tape: &mut Tape, x: Act, eps: f32, mode: NormMode, affine: Affine) -> Result<Act> {
+    tape.begin_op("layer_norm");
+    let (rows, c) = (tape.shape(x).rows(), tape.shape(x).channels());
+    let shape = LayerNormShape { rows, c, eps, mode };
+    let (extra, gamma): (Vec<ValueId>, Option<ValueId>) = match affine {
+        Affine::Plain => (vec![], None),
+        Affine::Params(gamma, beta) => {
+            expect_elements("layer_norm", "gamma", tape.shape(gamma), c)?;
+            expect_elements("layer_norm", "beta", tape.shape(beta), c)?;
+            (vec![gamma.into(), beta.into()], Some(gamma.into()))
+        }
+        Affine::Modulation(m) => {
+            expect_elements("layer_norm", "m", tape.shape(m), tape.shape(m).rows() * 2 * c)?;
+            (vec![m.into()], Some(m.into()))
+        }
+    };
+    let y = tape.temp_like(x);
+    let stats = tape.temp(&[rows, 2])?;
+    let mut binds: Vec<ValueId> = vec![x.into()];
+    binds.extend(&extra);
+    binds.extend([ValueId::from(y), stats.into()]);
+    tape.launch(LayerNorm { shape: shape.clone() }, &binds)?;
+    let mut inputs = vec![x.into()];
+    inputs.extend(&extra);
+    tape.record("layer_norm", &inputs, y, move |t, dy| {
+        match affine {
+            Affine::Plain => {}
+            Affine::Params(gamma, beta) => {
+                let kernel = LayerNormBwdParams { shape: shape.clone(), accum: false };
+                let splits = kernel.splits();
+                let sums = t.temp(&[splits, 2, c])?;
+                t.launch(kernel, &[x.into(), stats.into(), dy.into(), sums.into()])?;
+                param_grads(t, sums, splits, c, gamma, beta)?;
+            }
+            Affine::Modulation(m) => {
+                if let Some(dm) = t.target(m) {
+                    let kernel = LayerNormBwdParams { shape: shape.clone(), accum: dm.accum };
+                    let binds = [x.into(), stats.into(), dy.into(), dm.value.into()];
+                    t.launch_into(dm, kernel, &binds)?;
+                }
+            }
+        }
+        let Some(dx) = t.target(x) else { return Ok(()) };
+        let binds = ids(&[
+            Some(x.into()),
+            Some(stats.into()),
+            gamma,
+            Some(dy.into()),
+            Some(dx.value.into()),
+        ]);
+        t.launch_into(dx, LayerNormBwd { shape, accum: dx.accum }, &binds)
+    });
+    Ok(y)
+}
+
+/// dgamma and dbeta from partial sums [splits, 2, c]; shared with group norm.
+pub(super) fn param_grads(
+    tape: &mut Tape,
+    sums: Act,
+    splits: usize,
+    c: usize,
+    gamma: Param,
+    beta: Param,
+) -> Result<()> {
+    let (dgamma, dbeta) = (tape.param_target(gamma), tape.param_target(beta));
+    let kernel = NormParamGrad { splits, c, accum: dgamma.accum };
+    tape.launch(kernel, &[sums.into(), dgamma.value.into(), dbeta.value.into()])
+}

@@ -1,0 +1,79 @@
+//! Differentiable operations: shape rule, forward launches, gradient launches. Free functions over a
+//! tape; one file each.
+
+mod activation;
+mod add;
+mod attention;
+mod conv2d;
+mod cross_entropy;
+mod embedding;
+mod group_norm;
+mod layer_norm;
+mod linear;
+mod mse;
+mod quantise;
+mod tokens;
+mod upsample;
+
+pub use crate::kernels::unary::Activation;
+pub use activation::activation;
+pub use add::{add, add_repeated};
+pub use attention::attention;
+pub use conv2d::{Conv, conv2d};
+pub use cross_entropy::cross_entropy;
+pub use embedding::{embedding, lookup};
+pub use group_norm::group_norm;
+pub use layer_norm::{layer_norm, layer_norm_affine, layer_norm_modulated};
+pub use linear::linear;
+pub use mse::{mse, sum_of_squared_errors};
+pub use quantise::{
+    Nearest, code_sums, ema_codebook, kmeans_update, nearest_code, straight_through,
+};
+pub use tokens::{draw_tokens, mask_tokens};
+pub use upsample::upsample2x;
+
+use crate::error::{Error, Result};
+use crate::shape::Shape;
+use crate::tape::{Act, Param, Tape, ValueId};
+
+/// The four dimensions of an NHWC tensor.
+fn nhwc(tape: &Tape, op: &str, x: Act) -> Result<[usize; 4]> {
+    match *tape.shape(x).dims() {
+        [n, h, w, c] => Ok([n, h, w, c]),
+        _ => Err(Error::failed(format!("{op}: wants [n, h, w, c], got {}", tape.shape(x)))),
+    }
+}
+
+/// # Errors
+/// `got` has another number of elements than `want`.
+fn expect_elements(op: &str, what: &str, got: Shape, want: usize) -> Result<()> {
+    if got.elements() == want {
+        return Ok(());
+    }
+    Err(Error::failed(format!("{op}: {what} is {got}, wants {want} elements")))
+}
+
+/// Rows that one partial sum of a weight or bias gradient covers, and how many partials: enough to
+/// keep every core or compute unit busy, few enough that the second stage stays cheap. A function of
+/// the shape alone, so that results do not depend on the device's size.
+fn splits(rows: usize) -> usize {
+    (rows / 512).clamp(1, 32)
+}
+
+/// Launches db += column sums of dy for a bias.
+fn bias_grad(tape: &mut Tape, dy: Act, b: Param) -> Result<()> {
+    use crate::kernels::col_sum::ColSum;
+    use crate::kernels::sum_partials::SumPartials;
+    let shape = tape.shape(dy);
+    let (rows, cols, splits) = (shape.rows(), shape.channels(), splits(shape.rows()));
+    let partials = tape.temp(&[splits, cols])?;
+    tape.launch(ColSum { rows, cols, splits }, &[dy.into(), partials.into()])?;
+    let target = tape.param_target(b);
+    let kernel = SumPartials { splits, n: cols, accum: target.accum };
+    tape.launch_into(target, kernel, &[partials.into(), target.value.into()])
+}
+
+/// The ids that are there, in order: for kernels with optional bindings.
+fn ids(all: &[Option<ValueId>]) -> Vec<ValueId> {
+    all.iter().flatten().copied().collect()
+}

@@ -1,0 +1,41 @@
+//! Random operations on tokens: masking for training, drawing for sampling.
+
+use super::expect_elements;
+use crate::error::Result;
+use crate::kernels::draw_tokens::DrawTokens;
+use crate::kernels::mask_tokens::MaskTokens;
+use crate::tape::{Act, Idx, Tape};
+
+/// codes [batch * length], masked [batch] (probability), weight [batch] -> tokens with codes replaced
+/// by `mask` at random, and the weight of every token: the sample's where masked, 0 elsewhere.
+pub fn mask_tokens(
+    tape: &mut Tape,
+    codes: Idx,
+    masked: Act,
+    weight: Act,
+    length: usize,
+    mask: u32,
+) -> Result<(Idx, Act)> {
+    tape.begin_op("mask_tokens");
+    let batch = tape.shape(masked).elements();
+    expect_elements("mask_tokens", "codes", tape.shape(codes), batch * length)?;
+    let tokens = tape.temp_idx(&[batch * length])?;
+    let weights = tape.temp(&[batch * length])?;
+    let kernel = MaskTokens { batch, len: length, mask_token: mask };
+    tape.launch(
+        kernel,
+        &[codes.into(), masked.into(), weight.into(), tokens.into(), weights.into()],
+    )?;
+    Ok((tokens, weights))
+}
+
+/// logits [2 rows, k], the unconditional branch first -> one draw a row from the guided distribution
+/// and its log-probability.
+pub fn draw_tokens(tape: &mut Tape, logits: Act) -> Result<(Idx, Act)> {
+    tape.begin_op("draw_tokens");
+    let (rows, k) = (tape.shape(logits).rows() / 2, tape.shape(logits).channels());
+    let (token, logp) = (tape.temp_idx(&[rows])?, tape.temp(&[rows])?);
+    let kernel = DrawTokens { rows, k, guided: true };
+    tape.launch(kernel, &[logits.into(), token.into(), logp.into()])?;
+    Ok((token, logp))
+}

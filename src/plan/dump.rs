@@ -1,0 +1,100 @@
+//! A plan as text: one line a launch, with the barriers a hazard-tracking device will insert.
+
+use super::compile::{PlanStats, Planned};
+use super::store::Store;
+use crate::device::BufferId;
+use crate::tape::Tape;
+use std::collections::HashMap;
+use std::fmt::Write;
+
+/// Whether a launch must wait for an earlier one of the same list. wgpu tracks a whole buffer's
+/// usage: a barrier falls where a buffer changes between read and written, or is written again.
+struct Hazards {
+    /// Buffers touched since the last barrier, and whether they were written.
+    open: HashMap<BufferId, bool>,
+}
+
+impl Hazards {
+    fn new() -> Self {
+        Hazards { open: HashMap::new() }
+    }
+
+    fn barrier_before(&mut self, planned: &Planned) -> bool {
+        let uses = || planned.launch.binds.iter().map(|r| r.buffer).zip(&planned.writes);
+        let hazard = uses().any(|(b, &w)| match self.open.get(&b) {
+            Some(&written) => written || w,
+            None => false,
+        });
+        if hazard {
+            self.open.clear();
+        }
+        for (buffer, &w) in uses() {
+            let entry = self.open.entry(buffer).or_insert(false);
+            *entry |= w;
+        }
+        hazard
+    }
+}
+
+pub(super) fn barriers<'a>(list: impl Iterator<Item = &'a Planned>) -> usize {
+    let mut hazards = Hazards::new();
+    list.filter(|p| hazards.barrier_before(p)).count()
+}
+
+pub(super) fn text(
+    store: &Store,
+    tape: &Tape,
+    lane: &[Planned],
+    update: &[Planned],
+    stats: &PlanStats,
+) -> String {
+    let mut out = String::new();
+    let mut hazards = Hazards::new();
+    for (title, list) in [("lane", lane), ("update", update)] {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "[{title}] {} launches", list.len());
+        for (i, planned) in list.iter().enumerate() {
+            let kernel = &planned.launch.kernel;
+            let bar = if hazards.barrier_before(planned) { '|' } else { ' ' };
+            let binds: Vec<_> = planned
+                .launch
+                .binds
+                .iter()
+                .zip(&planned.writes)
+                .map(|(r, w)| {
+                    let mark = if *w { "*" } else { "" };
+                    format!("{mark}b{}+{}:{}", r.buffer.0, r.offset, r.len)
+                })
+                .collect();
+            let [x, y, z] = kernel.grid();
+            let _ = writeln!(
+                out,
+                "{i:4} {bar} {:14} {:20} {x}x{y}x{z} {}",
+                planned.op,
+                kernel.name(),
+                binds.join(" ")
+            );
+        }
+    }
+    let segments: usize = store.segments.iter().map(|s| s.words).sum();
+    let _ = writeln!(
+        out,
+        "{} values on the tape; {} launches, {} barriers; {:.2} GFLOP\n\
+         {} slots, {:.1} MiB for {:.1} MiB of temporaries; {} parameters in {} segments, {:.1} MiB each kind",
+        tape.values().count(),
+        stats.lane_launches + stats.update_launches,
+        stats.barriers,
+        stats.flops as f64 / 1e9,
+        stats.slots,
+        mib(stats.slot_bytes),
+        mib(stats.tensor_bytes),
+        store.table().elements(),
+        store.segments.len(),
+        mib(segments as u64 * 4),
+    );
+    out
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}

@@ -1,0 +1,14 @@
+//! From a tape to device launches: lifetimes become slots, values become buffer ranges, and a step
+//! becomes two prepared lists that are replayed without allocating.
+
+mod compile;
+mod dump;
+mod lanes;
+mod optimise;
+mod slots;
+mod store;
+
+pub use compile::{Options, Plan, PlanStats, RING_ROWS, RingRow, Weights};
+pub use optimise::Optimiser;
+pub use slots::{Interval, assign};
+pub use store::{Kind, ParamInit, ParamSpec, ParamTable, Store};

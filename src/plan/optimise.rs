@@ -1,0 +1,99 @@
+//! The optimiser's launches: gradient norm, control words, AdamW over segments.
+
+use super::compile::Planned;
+use super::store::{ALIGN, Store};
+use crate::device::{Launch, Range};
+use crate::error::Result;
+use crate::kernels::adamw::AdamW;
+use crate::kernels::grad_ctl::GradCtl;
+use crate::kernels::grad_norm::GradNormPartials;
+use std::sync::Arc;
+
+/// AdamW (Loshchilov & Hutter 2019) with gradient clipping by global norm and an exponential moving
+/// average of the weights.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Optimiser {
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f32,
+    pub weight_decay: f32,
+    /// Largest gradient norm; 0: no clipping.
+    pub clip: f32,
+    /// Keep an average of the weights (its decay is a step scalar).
+    pub average: bool,
+}
+
+impl Default for Optimiser {
+    fn default() -> Self {
+        Optimiser {
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            clip: 1.0,
+            average: false,
+        }
+    }
+}
+
+/// Partial sums of squares a segment.
+const PARTIALS: usize = 128;
+
+/// Gradient norm over all segments -> the control words (norm, apply, scale, skipped).
+pub(super) fn control(store: &mut Store, optimiser: &Optimiser) -> Result<Vec<Planned>> {
+    let segments = store.segments.clone();
+    let count = segments.len() * PARTIALS;
+    let partials = store.state("grad_norm", count)?;
+    let control = store.state("ctl", 4)?;
+    let mut list = vec![];
+    for (i, s) in segments.iter().enumerate() {
+        let own = Range { offset: i * PARTIALS, len: PARTIALS, ..partials };
+        let grad = Range { buffer: s.grad, offset: 0, len: s.words };
+        list.push(Planned {
+            launch: Launch {
+                kernel: Arc::new(GradNormPartials { n: s.words, partials: PARTIALS }),
+                binds: vec![grad, own],
+            },
+            writes: vec![false, true],
+            op: "grad_norm",
+        });
+    }
+    list.push(Planned {
+        launch: Launch {
+            kernel: Arc::new(GradCtl { p: count, clip: optimiser.clip }),
+            binds: vec![partials, control],
+        },
+        writes: vec![false, true],
+        op: "grad_norm",
+    });
+    Ok(list)
+}
+
+/// One AdamW dispatch a segment.
+pub(super) fn apply(store: &mut Store, optimiser: &Optimiser) -> Result<Vec<Planned>> {
+    let control = store.state("ctl", 4)?;
+    let mut list = vec![];
+    for s in store.segments.clone() {
+        let all = |buffer| Range { buffer, offset: 0, len: s.words };
+        let decay = Range { buffer: s.decay, offset: 0, len: s.words / ALIGN };
+        let mut binds = vec![all(s.grad), decay, control, all(s.param), all(s.m), all(s.v)];
+        if optimiser.average {
+            binds.push(all(s.ema));
+        }
+        let kernel = AdamW {
+            n: s.words,
+            beta1: optimiser.beta1,
+            beta2: optimiser.beta2,
+            eps: optimiser.eps,
+            weight_decay: optimiser.weight_decay,
+            ema: optimiser.average,
+        };
+        let writes = (0..binds.len()).map(|i| i >= 3).collect();
+        list.push(Planned {
+            launch: Launch { kernel: Arc::new(kernel), binds },
+            writes,
+            op: "adamw",
+        });
+    }
+    Ok(list)
+}
