@@ -1,0 +1,230 @@
+//! The ranges of all settings and what they demand of each other.
+
+use super::data::{Data, SplitBy, SplitTable};
+use super::sections::{Config, Denoiser, Model, Quantiser, Train};
+
+/// A value out of bounds: which key, why, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    pub key: String,
+    pub what: String,
+    pub help: String,
+}
+
+type Checked = Result<(), Violation>;
+
+/// Checks everything; the first violation in the order of the sections is returned.
+pub fn check(config: &Config) -> Checked {
+    name(&config.name)?;
+    model(&config.model)?;
+    quantiser(&config.quantiser, &config.model)?;
+    denoiser(&config.denoiser)?;
+    real("diffusion.t_min", config.diffusion.t_min, Bounds::Open(0.0, 0.5))?;
+    train(&config.train)?;
+    data(&config.data)?;
+    whole("checkpoint.every", config.checkpoint.every, 1, 86_400)?;
+    whole("checkpoint.keep", config.checkpoint.keep as u64, 0, 1000)
+}
+
+fn name(name: &str) -> Checked {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    demand(
+        (1..=64).contains(&name.len()) && name.chars().all(allowed) && !name.starts_with('.'),
+        "name",
+        format!("{name:?} cannot name a folder"),
+        "use 1 to 64 letters, digits, '.', '_' or '-', not starting with '.'",
+    )
+}
+
+fn model(m: &Model) -> Checked {
+    whole("model.in_channels", m.in_channels as u64, 1, 64)?;
+    demand(
+        m.out_channels == m.in_channels,
+        "model.out_channels",
+        format!("{} differs from in_channels = {}", m.out_channels, m.in_channels),
+        "an autoencoder returns what it is given: make both equal",
+    )?;
+    whole("model.norm_num_groups", m.norm_num_groups as u64, 1, 1024)?;
+    demand(
+        (1..=8).contains(&m.block_out_channels.len()),
+        "model.block_out_channels",
+        format!("{} resolutions", m.block_out_channels.len()),
+        "give 1 to 8 channel counts, for example [32, 64, 64]",
+    )?;
+    for &channels in &m.block_out_channels {
+        whole("model.block_out_channels", channels as u64, 1, 4096)?;
+        demand(
+            channels.is_multiple_of(m.norm_num_groups),
+            "model.block_out_channels",
+            format!("{channels} is not a multiple of norm_num_groups = {}", m.norm_num_groups),
+            "change one of the two",
+        )?;
+    }
+    whole("model.layers_per_block", m.layers_per_block as u64, 1, 16)?;
+    whole("model.latent_channels", m.latent_channels as u64, 1, 1024)?;
+    whole("model.num_vq_embeddings", m.num_vq_embeddings as u64, 2, 1 << 20)?;
+    whole("model.vq_embed_dim", m.vq_embed_dim as u64, 1, 1024)?;
+    real("model.commitment_cost", m.commitment_cost, Bounds::Closed(0.0, 100.0))
+}
+
+fn quantiser(q: &Quantiser, m: &Model) -> Checked {
+    real("quantiser.ema_decay", q.ema_decay, Bounds::Open(0.0, 1.0))?;
+    real("quantiser.ema_eps", q.ema_eps, Bounds::Open(0.0, 1.0))?;
+    whole("quantiser.kmeans_iters", q.kmeans_iters as u64, 0, 1000)?;
+    whole("quantiser.kmeans_samples", q.kmeans_samples as u64, 1, 1 << 24)?;
+    demand(
+        q.kmeans_iters == 0 || q.kmeans_samples >= m.num_vq_embeddings,
+        "quantiser.kmeans_samples",
+        format!("{} samples cannot seed {} codes", q.kmeans_samples, m.num_vq_embeddings),
+        "use at least as many samples as model.num_vq_embeddings, better 64 times as many",
+    )?;
+    real("quantiser.revive_threshold", q.revive_threshold, Bounds::HalfOpen(0.0, 1.0))?;
+    real("quantiser.revive_stop", q.revive_stop, Bounds::Closed(0.0, 1.0))
+}
+
+fn denoiser(d: &Denoiser) -> Checked {
+    whole("denoiser.layers", d.layers as u64, 1, 64)?;
+    whole("denoiser.width", d.width as u64, 1, 8192)?;
+    whole("denoiser.heads", d.heads as u64, 1, 64)?;
+    demand(
+        d.width.is_multiple_of(d.heads),
+        "denoiser.heads",
+        format!("{} heads do not divide the width {}", d.heads, d.width),
+        "change denoiser.heads or denoiser.width",
+    )?;
+    whole("denoiser.mlp_ratio", d.mlp_ratio as u64, 1, 16)?;
+    real("denoiser.class_drop", d.class_drop, Bounds::HalfOpen(0.0, 1.0))
+}
+
+fn train(t: &Train) -> Checked {
+    whole("train.steps", t.steps, 1, 1 << 40)?;
+    whole("train.batch", t.batch as u64, 1, 65_536)?;
+    whole("train.lanes", t.lanes as u64, 1, 65_536)?;
+    demand(
+        t.batch.is_multiple_of(t.lanes),
+        "train.lanes",
+        format!("{} lanes do not divide the batch of {}", t.lanes, t.batch),
+        "change train.lanes or train.batch",
+    )?;
+    real("train.lr", t.lr, Bounds::OpenClosed(0.0, 1.0))?;
+    demand(
+        t.warmup <= t.steps,
+        "train.warmup",
+        format!("{} warm-up steps in a run of {}", t.warmup, t.steps),
+        "lower train.warmup or raise train.steps",
+    )?;
+    for beta in t.betas {
+        real("train.betas", beta, Bounds::HalfOpen(0.0, 1.0))?;
+    }
+    real("train.eps", t.eps, Bounds::OpenClosed(0.0, 0.1))?;
+    real("train.weight_decay", t.weight_decay, Bounds::Closed(0.0, 1.0))?;
+    real("train.clip", t.clip, Bounds::Closed(0.0, 1e6))?;
+    real("train.ema_decay", t.ema_decay, Bounds::HalfOpen(0.0, 1.0))?;
+    whole("train.log_every", t.log_every, 1, 1 << 40)
+}
+
+fn data(d: &Data) -> Checked {
+    demand(
+        !d.labels.is_empty(),
+        "data.labels",
+        "an empty name".into(),
+        "use \"auto\", \"none\" or the name of an array",
+    )?;
+    demand(
+        matches!(d.size[..], [] | [_, _]),
+        "data.size",
+        format!("{} numbers", d.size.len()),
+        "give [rows, columns], or [] to keep the size of the data",
+    )?;
+    for &side in &d.size {
+        whole("data.size", side as u64, 1, 8192)?;
+    }
+    real("data.clip_db", d.clip_db, Bounds::OpenClosed(0.0, 400.0))?;
+    for percent in d.percentiles {
+        real("data.percentiles", percent, Bounds::Closed(0.0, 100.0))?;
+    }
+    demand(
+        d.percentiles[0] < d.percentiles[1],
+        "data.percentiles",
+        format!("{} is not below {}", d.percentiles[0], d.percentiles[1]),
+        "give the lower percentile first",
+    )?;
+    split(&d.split)?;
+    whole("data.synth.n", d.synth.n as u64, 1, 10_000_000)?;
+    whole("data.synth.size", d.synth.size as u64, 8, 1024)?;
+    real("data.synth.floor", d.synth.floor, Bounds::Closed(0.0, 90.0))
+}
+
+/// Keys of another kind of split would be ignored silently: they are errors.
+fn split(s: &SplitTable) -> Checked {
+    let given = [
+        ("name", s.name.is_some()),
+        ("test", s.test.is_some()),
+        ("size", s.size.is_some()),
+        ("fraction", s.fraction.is_some()),
+        ("seed", s.seed.is_some()),
+    ];
+    let (by, needed): (&str, &[&str]) = match s.by {
+        SplitBy::Array => ("array", &["name", "test"]),
+        SplitBy::Folder => ("folder", &[]),
+        SplitBy::BlockInClass => ("block-in-class", &["size", "test"]),
+        SplitBy::Fraction => ("fraction", &["fraction", "seed"]),
+    };
+    let help = "give the whole table: split = { by = \"array\", name = \"subject\", test = [7] } or \
+         { by = \"block-in-class\", size = 50, test = [7] } or { by = \"folder\" } or \
+         { by = \"fraction\", fraction = 0.1 }";
+    for (key, given) in given {
+        let wanted = needed.contains(&key);
+        let what = format!("\"{by}\" needs data.split.{key} as well");
+        demand(given || !wanted, "data.split.by", what, help)?;
+        let what = format!("has no meaning with by = \"{by}\"");
+        demand(wanted || !given, &format!("data.split.{key}"), what, help)?;
+    }
+    if let Some(size) = s.size {
+        whole("data.split.size", size as u64, 1, 1 << 32)?;
+    }
+    if let Some(fraction) = s.fraction {
+        real("data.split.fraction", fraction, Bounds::Open(0.0, 1.0))?;
+    }
+    let empty = s.test.as_ref().is_some_and(Vec::is_empty);
+    demand(!empty, "data.split.test", "holds out nothing".into(), "name at least one value")?;
+    let unnamed = s.name.as_ref().is_some_and(String::is_empty);
+    demand(!unnamed, "data.split.name", "an empty name".into(), "name an integer array")
+}
+
+fn demand(holds: bool, key: &str, what: String, help: &str) -> Checked {
+    if holds {
+        return Ok(());
+    }
+    Err(Violation { key: key.into(), what, help: help.into() })
+}
+
+fn whole(key: &str, value: u64, least: u64, most: u64) -> Checked {
+    demand(
+        (least..=most).contains(&value),
+        key,
+        format!("{value} is out of range"),
+        &format!("use a whole number from {least} to {most}"),
+    )
+}
+
+/// Intervals of real numbers; NaN lies in none of them.
+#[derive(Clone, Copy)]
+enum Bounds {
+    Open(f64, f64),
+    Closed(f64, f64),
+    /// The lower end belongs to it.
+    HalfOpen(f64, f64),
+    /// The upper end belongs to it.
+    OpenClosed(f64, f64),
+}
+
+fn real(key: &str, v: f64, bounds: Bounds) -> Checked {
+    let (inside, text) = match bounds {
+        Bounds::Open(a, b) => (a < v && v < b, format!("above {a} and below {b}")),
+        Bounds::Closed(a, b) => (a <= v && v <= b, format!("from {a} to {b}")),
+        Bounds::HalfOpen(a, b) => (a <= v && v < b, format!("from {a} to below {b}")),
+        Bounds::OpenClosed(a, b) => (a < v && v <= b, format!("above {a}, at most {b}")),
+    };
+    demand(inside, key, format!("{v} is out of range"), &format!("use a number {text}"))
+}

@@ -1,0 +1,273 @@
+//! The settings themselves: one small struct a section, with their defaults.
+//!
+//! Keys carry the names that diffusers uses wherever it has one. Real numbers are `f64` so that
+//! they print as they were written.
+
+use serde::{Deserialize, Serialize};
+
+use super::data::Data;
+use crate::error::{Error, Result};
+
+/// Everything that defines a run, except where its data and its results are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Of the run folder: letters, digits, `.`, `_` and `-`, at most 64.
+    pub name: String,
+    pub model: Model,
+    pub quantiser: Quantiser,
+    pub denoiser: Denoiser,
+    pub diffusion: Diffusion,
+    pub train: Train,
+    pub data: Data,
+    pub checkpoint: Checkpoint,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            name: "run".into(),
+            model: Model::default(),
+            quantiser: Quantiser::default(),
+            denoiser: Denoiser::default(),
+            diffusion: Diffusion::default(),
+            train: Train::default(),
+            data: Data::default(),
+            checkpoint: Checkpoint::default(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// A small residual autoencoder that trains within minutes on a CPU.
+    Compact,
+    /// The architecture of diffusers' `VQModel`, for importing and exporting its weights.
+    Vqmodel,
+}
+
+/// The autoencoder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Model {
+    pub family: Family,
+    pub in_channels: usize,
+    pub out_channels: usize,
+    /// Channels of each resolution, finest first. Each step from one to the next halves the image.
+    pub block_out_channels: Vec<usize>,
+    pub layers_per_block: usize,
+    /// Channels of the encoder's output.
+    pub latent_channels: usize,
+    /// K, the entries of the codebook. (diffusers' `num_vec_classes` counts the mask too: K + 1.)
+    pub num_vq_embeddings: usize,
+    /// d, the length of a code.
+    pub vq_embed_dim: usize,
+    /// Divides each of `block_out_channels`.
+    pub norm_num_groups: usize,
+    pub mid_block_add_attention: bool,
+    /// beta: the weight of the commitment term of the loss.
+    pub commitment_cost: f64,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Model {
+            family: Family::Compact,
+            in_channels: 1,
+            out_channels: 1,
+            block_out_channels: vec![32, 64, 64],
+            layers_per_block: 1,
+            latent_channels: 8,
+            num_vq_embeddings: 256,
+            vq_embed_dim: 8,
+            norm_num_groups: 8,
+            mid_block_add_attention: false,
+            commitment_cost: 0.25,
+        }
+    }
+}
+
+impl Model {
+    /// Pixels per code along one axis: 2 to the number of halvings.
+    pub fn reduction(&self) -> usize {
+        1 << self.block_out_channels.len().saturating_sub(1)
+    }
+
+    /// Rows and columns of codes for an image, which must be divisible by the reduction.
+    pub fn latent_size(&self, height: usize, width: usize) -> Result<(usize, usize)> {
+        let r = self.reduction();
+        if height * width == 0 || !(height.is_multiple_of(r) && width.is_multiple_of(r)) {
+            let up = |side: usize| side.next_multiple_of(r).max(r);
+            return Err(Error::usage(format!("images of {height} x {width} do not fit the model"))
+                .at("model.block_out_channels")
+                .why(format!("{} resolutions need multiples of {r}", self.block_out_channels.len()))
+                .help(format!("resize: --set data.size=[{},{}]", up(height), up(width))));
+        }
+        Ok((height / r, width / r))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QuantiserKind {
+    /// Codes are running means of the latents assigned to them.
+    Ema,
+    /// Codes are parameters, trained by the codebook term of the loss.
+    Gradient,
+}
+
+/// How the codebook learns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Quantiser {
+    pub kind: QuantiserKind,
+    /// gamma of the running means.
+    pub ema_decay: f64,
+    /// Laplace smoothing of the counts.
+    pub ema_eps: f64,
+    /// Lloyd iterations of the initial codebook; 0 starts from random codes.
+    pub kmeans_iters: usize,
+    /// Latents the initial codebook is fitted on.
+    pub kmeans_samples: usize,
+    /// Steps between checks for dead codes; 0 never checks.
+    pub revive_every: u64,
+    /// A code is dead below this share of the uniform frequency.
+    pub revive_threshold: f64,
+    /// Share of the run after which no code is revived any more.
+    pub revive_stop: f64,
+}
+
+impl Default for Quantiser {
+    fn default() -> Self {
+        Quantiser {
+            kind: QuantiserKind::Ema,
+            ema_decay: 0.99,
+            ema_eps: 1e-5,
+            kmeans_iters: 10,
+            kmeans_samples: 16_384,
+            revive_every: 100,
+            revive_threshold: 0.05,
+            revive_stop: 0.9,
+        }
+    }
+}
+
+/// The transformer that predicts masked codes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Denoiser {
+    pub layers: usize,
+    pub width: usize,
+    /// Divides `width`.
+    pub heads: usize,
+    /// Hidden width of the feed-forward part, in units of `width`.
+    pub mlp_ratio: usize,
+    /// Share of samples trained without their class, for guidance.
+    pub class_drop: f64,
+}
+
+impl Default for Denoiser {
+    fn default() -> Self {
+        Denoiser { layers: 4, width: 128, heads: 4, mlp_ratio: 4, class_drop: 0.1 }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NoiseSchedule {
+    Linear,
+    Cosine,
+}
+
+/// The corruption that the denoiser undoes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Diffusion {
+    /// How the masked share grows with time.
+    pub schedule: NoiseSchedule,
+    /// Training times are drawn from [t_min, 1]: the weight of the loss grows without bound at 0.
+    pub t_min: f64,
+}
+
+impl Default for Diffusion {
+    fn default() -> Self {
+        Diffusion { schedule: NoiseSchedule::Linear, t_min: 1e-3 }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RateSchedule {
+    /// From `lr` down to 0 over the run, along half a cosine.
+    Cosine,
+    Constant,
+}
+
+/// The optimiser and the rhythm of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Train {
+    pub seed: u64,
+    pub steps: u64,
+    /// Images per step, over all lanes.
+    pub batch: usize,
+    /// A step is computed in this many parts whose gradients are added; divides `batch`.
+    pub lanes: usize,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Steps over which the rate rises from 0.
+    pub warmup: u64,
+    pub schedule: RateSchedule,
+    pub betas: [f64; 2],
+    pub eps: f64,
+    /// Decoupled, as in AdamW.
+    pub weight_decay: f64,
+    /// Largest norm of the gradient; 0 does not clip.
+    pub clip: f64,
+    /// Decay of the averaged weights used for evaluation and sampling; 0 keeps none.
+    pub ema_decay: f64,
+    pub log_every: u64,
+    /// Steps between evaluations on the held-out part; 0 evaluates at the end only.
+    pub eval_every: u64,
+    /// Steps between sample pictures; 0 draws them at the end only.
+    pub sample_every: u64,
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Train {
+            seed: 0,
+            steps: 10_000,
+            batch: 32,
+            lanes: 1,
+            lr: 3e-4,
+            warmup: 100,
+            schedule: RateSchedule::Cosine,
+            betas: [0.9, 0.99],
+            eps: 1e-8,
+            weight_decay: 0.01,
+            clip: 1.0,
+            ema_decay: 0.9999,
+            log_every: 10,
+            eval_every: 500,
+            sample_every: 500,
+        }
+    }
+}
+
+/// When the state of a run is saved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Checkpoint {
+    /// Seconds between saves, so that a kill loses at most that.
+    pub every: u64,
+    /// Numbered checkpoints kept beside the last and the best one.
+    pub keep: usize,
+}
+
+impl Default for Checkpoint {
+    fn default() -> Self {
+        Checkpoint { every: 60, keep: 3 }
+    }
+}

@@ -1,0 +1,203 @@
+//! `.npy` files and `.npz` archives: which member is what.
+//!
+//! The headers of all members are read first; then only what is used is decompressed. Nothing is
+//! ever extracted to disk, so names inside the archive cannot point anywhere.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use zip::ZipArchive;
+
+use super::header::{Checked, Header, check_expansion, read_header};
+use super::layout::{Guess, guess, to_nhwc};
+use super::{Pixels, npy};
+use crate::error::{Error, Result};
+
+/// Archives with more members than this are not data sets.
+const MAX_MEMBERS: usize = 1000;
+/// Integer arrays kept beside the images.
+const MAX_ARRAYS: usize = 64;
+/// Names under which a string array holds the class names.
+const CLASS_NAMES: [&str; 4] = ["class_names", "classes", "label_names", "target_names"];
+
+/// One array found in the source, for `data info`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Member {
+    pub name: String,
+    pub dtype: String,
+    pub shape: Vec<usize>,
+    /// What it is used for, or why it is not.
+    pub role: String,
+}
+
+/// What a file holds, before labels are chosen and values are normalised.
+pub struct Raw {
+    /// NHWC.
+    pub pixels: Pixels,
+    pub guess: Guess,
+    pub dtype: String,
+    /// Integer arrays with one entry per image, in file order.
+    pub arrays: Vec<(String, Vec<i64>)>,
+    pub class_names: Vec<String>,
+    pub members: Vec<Member>,
+    pub warnings: Vec<String>,
+}
+
+/// Reads a single array.
+pub fn read_npy(path: &Path) -> Result<Raw> {
+    let bad = |why: String| {
+        Error::data("the array cannot be read as images").at_path(path).why(why).help(HELP_IMAGES)
+    };
+    let file = open(path)?;
+    let total = file.metadata().map_err(|e| bad(e.to_string()))?.len();
+    let mut reader = BufReader::with_capacity(1 << 16, file);
+    let header = read_header(&mut reader, total).map_err(bad)?;
+    let guess = guess(&header.shape).map_err(bad)?;
+    let pixels = read_images(&header, &guess, reader).map_err(bad)?;
+    let member = Member {
+        name: "images".into(),
+        dtype: header.dtype_name(),
+        shape: header.shape.clone(),
+        role: "images".into(),
+    };
+    Ok(Raw {
+        pixels,
+        dtype: header.dtype_name(),
+        warnings: guess.doubt.iter().cloned().collect(),
+        guess,
+        arrays: Vec::new(),
+        class_names: Vec::new(),
+        members: vec![member],
+    })
+}
+
+/// Reads an archive of arrays: the first numeric one of rank 3 or more holds the images, the
+/// one-dimensional integer arrays of the same length go with them.
+pub fn read_npz(path: &Path) -> Result<Raw> {
+    let bad = |why: String| Error::data("the archive cannot be read").at_path(path).why(why);
+    let file = BufReader::with_capacity(1 << 16, open(path)?);
+    let mut zip = ZipArchive::new(file).map_err(|e| bad(e.to_string()))?;
+    if zip.len() > MAX_MEMBERS {
+        return Err(bad(format!("{} members (at most {MAX_MEMBERS} are accepted)", zip.len())));
+    }
+
+    let mut warnings = Vec::new();
+    let mut members = Vec::new();
+    let mut found: Vec<(usize, Header)> = Vec::new();
+    for index in 0..zip.len() {
+        let (name, header) = read_member_header(&mut zip, index);
+        match header {
+            Ok(header) => {
+                members.push(Member {
+                    name,
+                    dtype: header.dtype_name(),
+                    shape: header.shape.clone(),
+                    role: "not used".into(),
+                });
+                found.push((index, header));
+            }
+            Err(why) => warnings.push(format!("'{name}' was skipped: {why}")),
+        }
+    }
+
+    let Some(at) = found.iter().position(|(_, h)| h.is_numeric() && h.shape.len() >= 3) else {
+        let arrays: Vec<String> =
+            members.iter().map(|m| format!("{} {} {:?}", m.name, m.dtype, m.shape)).collect();
+        let mut why = format!("arrays found: [{}]", arrays.join("; "));
+        for warning in &warnings {
+            why += &format!("; {warning}");
+        }
+        return Err(Error::data("the archive has no image array")
+            .at_path(path)
+            .why(why)
+            .help(HELP_IMAGES));
+    };
+    let (index, header) = &found[at];
+    let in_images = |why: String| {
+        Error::data(format!("the image array '{}' cannot be read", members[at].name))
+            .at_path(path)
+            .why(why)
+            .help(HELP_IMAGES)
+    };
+    let guess = guess(&header.shape).map_err(in_images)?;
+    warnings.extend(guess.doubt.clone());
+    let member = zip.by_index(*index).map_err(|e| in_images(e.to_string()))?;
+    let pixels = skip_header(member).and_then(|r| read_images(header, &guess, r));
+    let pixels = pixels.map_err(in_images)?;
+    let dtype = header.dtype_name();
+    members[at].role = "images".into();
+
+    let n = guess.nhwc[0];
+    let mut arrays: Vec<(String, Vec<i64>)> = Vec::new();
+    let mut class_names = Vec::new();
+    for (i, (index, header)) in found.iter().enumerate() {
+        let name = members[i].name.clone();
+        let per_image = header.is_integer() && header.shape == [n] && arrays.len() < MAX_ARRAYS;
+        let names = !header.is_numeric() && CLASS_NAMES.contains(&name.to_lowercase().as_str());
+        if i == at || !(per_image || names) {
+            if !header.is_numeric() {
+                let why = format!("elements of type {} are not read", header.dtype);
+                warnings.push(format!("'{name}' was skipped: {why}"));
+            }
+            continue;
+        }
+        let reader = zip.by_index(*index).map_err(|e| e.to_string()).and_then(skip_header);
+        let result = if per_image {
+            reader.and_then(|r| npy::read_ints(header, r)).map(|ints| {
+                arrays.push((name.clone(), ints));
+                "one integer per image"
+            })
+        } else {
+            reader.and_then(|r| npy::read_strings(header, r)).map(|names| {
+                class_names = names;
+                "class names"
+            })
+        };
+        match result {
+            Ok(role) => members[i].role = role.into(),
+            Err(why) => warnings.push(format!("'{name}' was skipped: {why}")),
+        }
+    }
+    Ok(Raw { pixels, guess, dtype, arrays, class_names, members, warnings })
+}
+
+const HELP_IMAGES: &str = "save the images as one array of shape [n, rows, columns] or \
+     [n, rows, columns, channels], for example np.savez_compressed(\"data.npz\", images=x, labels=y)";
+
+fn open(path: &Path) -> Result<File> {
+    File::open(path).map_err(|e| Error::data("the file cannot be opened").at_path(path).why(e))
+}
+
+fn read_images(header: &Header, guess: &Guess, reader: impl Read) -> Checked<Pixels> {
+    Ok(match npy::read_pixels(header, reader)? {
+        Pixels::U8(v) => Pixels::U8(to_nhwc(v, guess, header.fortran())),
+        Pixels::F32(v) => Pixels::F32(to_nhwc(v, guess, header.fortran())),
+    })
+}
+
+/// Name of a member without `.npy`, and its checked header.
+fn read_member_header<R: Read + std::io::Seek>(
+    zip: &mut ZipArchive<R>,
+    index: usize,
+) -> (String, Checked<Header>) {
+    let fallback = || format!("member {index}");
+    let mut member = match zip.by_index(index) {
+        Ok(member) => member,
+        Err(e) => return (fallback(), Err(e.to_string())),
+    };
+    let file_name = member.name().map_or_else(|_| fallback(), |n| n.into_owned());
+    let Some(name) = npyz::npz::array_name_from_file_name(&file_name) else {
+        return (file_name, Err("not an npy array".into()));
+    };
+    let total = member.size();
+    let header = check_expansion(member.compressed_size(), total)
+        .and_then(|()| read_header(&mut member, total));
+    (name.to_string(), header)
+}
+
+/// Moves a freshly opened member past its header, which has been read and checked before.
+fn skip_header<R: Read>(mut member: R) -> Checked<R> {
+    npyz::NpyHeader::from_reader(&mut member).map_err(|e| e.to_string())?;
+    Ok(member)
+}
