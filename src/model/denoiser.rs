@@ -1,0 +1,90 @@
+//! The denoiser of masked discrete diffusion: a transformer over the grid of codes.
+//!
+//! x = token + row + column embedding; each block x += Attn(AdaLN(x)), x += MLP(AdaLN(x)), where the
+//! adaptive layer norm takes scale and shift from the class embedding (index `classes` is the
+//! learnable null class). No time conditioning: with an absorbing mask the number of masked tokens
+//! says what time it is (2406.07524, section 3.4).
+
+use super::Scope;
+use super::layers::{Init, layer_norm, linear, mlp};
+use crate::config::Denoiser;
+use crate::error::Result;
+use crate::ops::{self, Activation};
+use crate::plan::ParamInit;
+use crate::tape::{Act, Idx};
+
+const EPS: f32 = 1e-5;
+
+/// Sizes that the data and the tokenizer fix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grid {
+    pub rows: usize,
+    pub cols: usize,
+    /// K; the mask is token K.
+    pub codes: usize,
+    /// Class `classes` is the null class.
+    pub classes: usize,
+}
+
+impl Grid {
+    pub fn tokens(&self) -> usize {
+        self.rows * self.cols
+    }
+}
+
+/// tokens [batch * rows * cols] in 0..=K, class [batch] in 0..=classes -> logits [batch, L, K].
+pub fn logits(
+    s: &mut Scope<'_>,
+    config: &Denoiser,
+    grid: Grid,
+    batch: usize,
+    tokens: Idx,
+    class: Idx,
+) -> Result<Act> {
+    let (length, width) = (grid.tokens(), config.width);
+    let normal = || ParamInit::Normal(0.02);
+    let table = s.param("emb.weight", &[grid.codes + 1, width], normal(), false)?;
+    let row_table = s.param("height_emb.weight", &[grid.rows, width], normal(), false)?;
+    let col_table = s.param("width_emb.weight", &[grid.cols, width], normal(), false)?;
+    let class_table = s.param("class_emb.weight", &[grid.classes + 1, width], normal(), false)?;
+
+    let x = ops::embedding(s.tape, tokens, table)?;
+    let x = s.tape.reshape(x, &[batch, length, width])?;
+    let rows = (0..length).map(|i| (i / grid.cols) as u32).collect();
+    let cols = (0..length).map(|i| (i % grid.cols) as u32).collect();
+    let rows = s.tape.constant_idx(&[length], rows)?;
+    let cols = s.tape.constant_idx(&[length], cols)?;
+    let rows = ops::embedding(s.tape, rows, row_table)?;
+    let cols = ops::embedding(s.tape, cols, col_table)?;
+    let positions = ops::add(s.tape, rows, cols)?;
+    let mut x = ops::add_repeated(s.tape, x, positions)?;
+
+    let condition = ops::embedding(s.tape, class, class_table)?;
+    let condition = ops::activation(s.tape, condition, Activation::Silu)?;
+    for i in 0..config.layers {
+        let mut block = s.at(format!("transformer_blocks.{i}"));
+        let h = adaptive_norm(block.at("norm1"), x, condition)?;
+        let h = self_attention(block.at("attn1"), h, config.heads)?;
+        x = ops::add(block.tape, x, h)?;
+        let h = adaptive_norm(block.at("norm2"), x, condition)?;
+        let h = mlp(block.at("ff"), h, config.mlp_ratio * width, Activation::GeluTanh)?;
+        x = ops::add(block.tape, x, h)?;
+    }
+    let x = layer_norm(s.at("norm_out"), x, EPS)?;
+    linear(s.at("out"), x, grid.codes, Init::Transformer)
+}
+
+fn adaptive_norm(mut s: Scope<'_>, x: Act, condition: Act) -> Result<Act> {
+    let width = s.tape.shape(x).channels();
+    let m = linear(s.at("linear"), condition, 2 * width, Init::Transformer)?;
+    ops::layer_norm_modulated(s.tape, x, m, EPS)
+}
+
+fn self_attention(mut s: Scope<'_>, x: Act, heads: usize) -> Result<Act> {
+    let width = s.tape.shape(x).channels();
+    let q = linear(s.at("to_q"), x, width, Init::Transformer)?;
+    let k = linear(s.at("to_k"), x, width, Init::Transformer)?;
+    let v = linear(s.at("to_v"), x, width, Init::Transformer)?;
+    let h = ops::attention(s.tape, q, k, v, heads)?;
+    linear(s.at("to_out.0"), h, width, Init::Transformer)
+}

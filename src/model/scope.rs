@@ -1,0 +1,43 @@
+//! A tape and a parameter table under a name prefix: how models declare parameters.
+
+use crate::error::Result;
+use crate::plan::{ParamInit, ParamSpec, ParamTable};
+use crate::shape::Shape;
+use crate::tape::{Param, Tape};
+
+#[derive(Debug)]
+pub struct Scope<'a> {
+    pub tape: &'a mut Tape,
+    table: &'a mut ParamTable,
+    prefix: String,
+}
+
+impl<'a> Scope<'a> {
+    pub fn new(tape: &'a mut Tape, table: &'a mut ParamTable) -> Self {
+        Scope { tape, table, prefix: String::new() }
+    }
+
+    /// The scope `name` below this one; an empty name is this scope itself.
+    pub fn at(&mut self, name: impl std::fmt::Display) -> Scope<'_> {
+        let name = name.to_string();
+        let prefix = match name.is_empty() {
+            true => self.prefix.clone(),
+            false => format!("{}{name}.", self.prefix),
+        };
+        Scope { tape: self.tape, table: self.table, prefix }
+    }
+
+    /// The parameter `name` of this scope, registered on first use.
+    pub fn param(
+        &mut self,
+        name: &str,
+        dims: &[usize],
+        init: ParamInit,
+        decay: bool,
+    ) -> Result<Param> {
+        let shape = Shape::new(dims)?;
+        let name = format!("{}{name}", self.prefix);
+        let index = self.table.get_or_add(ParamSpec { name, shape, init, decay })?;
+        Ok(self.tape.param(index, shape))
+    }
+}
