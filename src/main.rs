@@ -1,3 +1,8 @@
-//! The command line.
+//! The command line: parses, calls the library, prints.
+#![deny(unsafe_code)]
 
-fn main() {}
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

@@ -38,6 +38,7 @@ pub enum Stream {
     Synth = 9,
     Bootstrap = 10,
     Test = 11,
+    Unmask = 12,
 }
 
 /// A sequential reader of one (seed, stream, index) sequence, for use on the host.

@@ -1,0 +1,114 @@
+//! What several commands share: choosing a device, opening data.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use vqforge::config::Config;
+use vqforge::data::Dataset;
+use vqforge::data::synth::{Preset, SynthSpec, generate};
+use vqforge::device::{self, Device};
+use vqforge::error::{Error, Result};
+use vqforge::train::{Console, Material};
+
+/// Where to compute.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DeviceArgs {
+    /// auto, cpu, an index, pci:ADDRESS, or part of a name (see `vqforge devices`)
+    #[arg(long, env = "VQFORGE_DEVICE", default_value = "auto")]
+    pub device: String,
+    /// Threads of the CPU device; 0: all cores. Results do not depend on it
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// Only errors
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+impl DeviceArgs {
+    pub fn open(&self) -> Result<Box<dyn Device>> {
+        device::open(&self.device, self.threads)
+    }
+
+    /// Opens the device and says which one it is: the first line of every run.
+    pub fn announce(&self, console: &mut Console) -> Result<Box<dyn Device>> {
+        let device = self.open()?;
+        console.line(&format!("device {}", device.describe()));
+        Ok(device)
+    }
+}
+
+/// A line on standard error.
+pub fn tell(text: &str) {
+    // Nothing is left to do if standard error is closed.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Simulates a data set.
+pub fn simulate(spec: &SynthSpec) -> Result<Dataset> {
+    let set = generate(spec)?;
+    let mut data = Dataset::from_u8(
+        set.pixels_u8,
+        [spec.n, set.size, set.size, 1],
+        Some(set.labels),
+        set.class_names,
+        &format!("synth:{}", spec.preset),
+    )?;
+    data.notes.push(format!("simulated, seed {}", spec.seed));
+    Ok(data)
+}
+
+/// `PATH`, `synth` or `synth:PRESET`, prepared as the settings say.
+pub fn material(config: &Config, data: &str, console: &mut Console) -> Result<Arc<Material>> {
+    let preparation = config.data.preparation();
+    let loaded = match data.split_once(':').unwrap_or((data, "")) {
+        ("synth", preset) if !Path::new(data).exists() => {
+            let synth = &config.data.synth;
+            let preset: Preset = match preset {
+                "" => match synth.preset {
+                    vqforge::config::SynthPreset::Human => Preset::Human,
+                    vqforge::config::SynthPreset::Rotor => Preset::Rotor,
+                },
+                name => name.parse()?,
+            };
+            simulate(&SynthSpec {
+                preset,
+                size: synth.size,
+                n: synth.n,
+                seed: synth.seed,
+                floor_db: synth.floor_db(),
+                classes: None,
+            })?
+        }
+        _ => Dataset::load(data, &preparation.labels)?,
+    };
+    let (images, split) = loaded.prepare(&preparation)?;
+    for warning in images.warnings.iter().chain(&split.warnings) {
+        console.line(&format!("warning: {warning}"));
+    }
+    console.line(&format!(
+        "data {}: {} images of {}x{}x{}, {} to train, {} held out",
+        images.source,
+        images.n,
+        images.height,
+        images.width,
+        images.channels,
+        split.train.len(),
+        split.test.len()
+    ));
+    Ok(Arc::new(Material { images, split }))
+}
+
+/// Says what a session waits for while its kernels are prepared.
+pub fn preparing(console: &mut Console) -> impl FnMut(usize, usize) + '_ {
+    move |done, all| {
+        if all > 0 {
+            console.progress(&format!("preparing kernels {done}/{all}"));
+        }
+    }
+}
+
+/// A folder for results, made if needed.
+pub fn folder(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path)
+        .map_err(|e| Error::disk("cannot create the folder").at_path(path).why(e))
+}

@@ -1,0 +1,95 @@
+//! One file per command.
+
+mod common;
+mod data;
+mod demo;
+mod devices;
+mod reconstruct;
+mod sample;
+mod train;
+
+use clap::{Parser, Subcommand};
+use std::io::Write;
+use std::process::ExitCode;
+use vqforge::error::Error;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "vqforge",
+    version,
+    about = "Train VQ-VAEs and discrete diffusion over their codes, on any GPU or on the CPU",
+    after_help = "Examples:\n  \
+        vqforge demo\n  \
+        vqforge train vqvae configs/radar_vqvae.toml --data train.npz\n  \
+        vqforge sample runs/radar_diffusion --n 64 --out samples",
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The whole chain on simulated spectrograms: nothing to download.
+    Demo(demo::Args),
+    /// The devices of this machine; * marks what `--device auto` picks.
+    Devices(devices::Args),
+    /// Look at data, or simulate some.
+    #[command(subcommand)]
+    Data(data::Command),
+    /// Train a model.
+    #[command(subcommand)]
+    Train(train::Command),
+    /// New images from a diffusion run.
+    Sample(sample::Args),
+    /// Images through a VQ-VAE run and back.
+    Reconstruct(reconstruct::Args),
+}
+
+/// Runs the program; the exit code says what kind of error there was.
+pub fn run() -> ExitCode {
+    std::panic::set_hook(Box::new(crash));
+    let cli = Cli::parse();
+    let outcome = match &cli.command {
+        Command::Demo(args) => demo::run(args),
+        Command::Devices(args) => devices::run(args),
+        Command::Data(command) => data::run(command),
+        Command::Train(command) => train::run(command),
+        Command::Sample(args) => sample::run(args),
+        Command::Reconstruct(args) => reconstruct::run(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            common::tell(&format!("error: {e}"));
+            ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(1))
+        }
+    }
+}
+
+/// A panic is a defect of the program: it leaves a report and a plain sentence, no backtrace.
+fn crash(info: &std::panic::PanicHookInfo<'_>) {
+    let report = format!(
+        "vqforge {}\n{:?}\n{info}\n{}\n",
+        env!("CARGO_PKG_VERSION"),
+        std::env::args().collect::<Vec<_>>(),
+        std::backtrace::Backtrace::force_capture()
+    );
+    let written = std::fs::write("crash.txt", report).is_ok();
+    let place = if written { "details are in crash.txt" } else { "crash.txt could not be written" };
+    let text = format!("error: the program failed at {:?}; {place}", info.location());
+    // Nothing is left to do if standard error is closed.
+    let _ = writeln!(std::io::stderr(), "{text}");
+    std::process::exit(101);
+}
+
+/// Results go to standard output; a closed pipe is not an error.
+fn print(text: &str) -> Result<(), Error> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::disk("cannot write to standard output").why(e))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,149 @@
+//! `vqforge sample`
+
+use super::common::{DeviceArgs, folder, tell};
+use super::train::TOKENIZER;
+use std::path::{Path, PathBuf};
+use vqforge::config::Config;
+use vqforge::data::Dataset;
+use vqforge::data::write::{to_u8, write_npz};
+use vqforge::diffusion::sampler::Sampler;
+use vqforge::error::{Error, Result};
+use vqforge::model::denoiser::Grid;
+use vqforge::model::{Scope, denoiser};
+use vqforge::plan::{ParamTable, Store, Weights};
+use vqforge::report::{Colormap, Grid as Sheet, write_png};
+use vqforge::tape::Tape;
+use vqforge::train::codes::Tokenizer;
+use vqforge::train::diffusion::{Generator, Request};
+use vqforge::train::{Console, Snapshot};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The run folder of a diffusion
+    run: PathBuf,
+    /// Images to make
+    #[arg(long, default_value_t = 64)]
+    n: usize,
+    /// Only this class: its name or number; default: all in turn
+    #[arg(long)]
+    class: Option<String>,
+    /// Scale of classifier-free guidance; 1: none
+    #[arg(long, default_value_t = 1.5)]
+    guidance: f32,
+    /// Network evaluations; default: the sampler's own
+    #[arg(long)]
+    steps: Option<usize>,
+    /// ancestral or maskgit
+    #[arg(long, default_value = "ancestral")]
+    sampler: String,
+    #[arg(long, default_value_t = 1.0)]
+    temperature: f32,
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Folder for grid.png and samples.npz
+    #[arg(long)]
+    out: PathBuf,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// Samples made at once.
+const BATCH: usize = 32;
+
+/// A diffusion run opened for sampling.
+pub struct Opened {
+    pub store: Store,
+    pub generator: Generator,
+    pub grid: Grid,
+    pub class_names: Vec<String>,
+    pub shape: [usize; 3],
+}
+
+/// Opens the best checkpoint of a diffusion run for batches of `n` samples.
+pub fn open(run: &Path, n: usize, device: &DeviceArgs, console: &mut Console) -> Result<Opened> {
+    let best = run.join("checkpoints").join(vqforge::train::checkpoint::BEST);
+    let snapshot = match best.exists() {
+        true => Snapshot::load(&best)?,
+        false => Snapshot::load_last(run)?.0,
+    };
+    if snapshot.meta("kind")? != "diffusion" {
+        return Err(Error::usage(format!("{} is a {} run", run.display(), snapshot.meta("kind")?))
+            .help("sample from the run folder of `vqforge train diffusion`"));
+    }
+    let tokenizer = Tokenizer::from_snapshot(Snapshot::load(&run.join(TOKENIZER))?)?;
+    let config = Config::parse("checkpoint", snapshot.meta("config")?, &[])?;
+    let parsed: [usize; 4] = parse(&snapshot, "grid")?;
+    let [rows, cols, codes, classes] = parsed;
+    let grid = Grid { rows, cols, codes, classes };
+    let class_names: Vec<String> = parse(&snapshot, "class_names")?;
+    // Registers the parameters; the generator records its own tape against them.
+    let (mut tape, mut table) = (Tape::new(), ParamTable::default());
+    let mut s = Scope::new(&mut tape, &mut table);
+    let tokens = s.tape.input_idx("tokens", &[grid.tokens()])?;
+    let class = s.tape.input_idx("class", &[1])?;
+    denoiser::logits(&mut s, &config.denoiser, grid, 1, tokens, class)?;
+    let mut store = Store::new(device.announce(console)?, table, 0)?;
+    snapshot.restore(&mut store)?;
+    let weights = if config.train.ema_decay > 0.0 { Weights::Average } else { Weights::Current };
+    let second = device.open()?;
+    let generator = Generator::new(&config, grid, n, weights, &mut store, &tokenizer, second)?;
+    let r = tokenizer.config.model.reduction();
+    let shape = [rows * r, cols * r, tokenizer.config.model.out_channels];
+    Ok(Opened { store, generator, grid, class_names, shape })
+}
+
+fn parse<T: serde::de::DeserializeOwned>(snapshot: &Snapshot, key: &str) -> Result<T> {
+    serde_json::from_str(snapshot.meta(key)?)
+        .map_err(|e| Error::disk(format!("the checkpoint's {key} cannot be read")).why(e))
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let sampler = Sampler::parse(&args.sampler)?;
+    if args.n == 0 || !(args.temperature > 0.0 && args.temperature.is_finite()) {
+        return Err(Error::usage("nothing can be sampled")
+            .why("--n must be at least 1 and --temperature above 0"));
+    }
+    let mut console = Console::new(args.device.quiet);
+    let batch = args.n.min(BATCH);
+    let mut opened = open(&args.run, batch, &args.device, &mut console)?;
+    let count = opened.grid.classes.max(1) as u32;
+    let only = args.class.as_deref().map(|c| class_number(c, &opened.class_names)).transpose()?;
+    let labels: Vec<u32> = (0..args.n as u32).map(|i| only.unwrap_or(i % count)).collect();
+    let mut images = vec![];
+    for (at, chunk) in labels.chunks(batch).enumerate() {
+        let first = at * batch;
+        console.progress(&format!("sampled {first}/{}", args.n));
+        let classes: Vec<u32> = (0..batch).map(|i| chunk[i.min(chunk.len() - 1)]).collect();
+        let how = Request {
+            sampler,
+            steps: args.steps.unwrap_or(sampler.default_steps()),
+            guidance: args.guidance,
+            temperature: args.temperature,
+            seed: args.seed,
+            first: first as u64,
+        };
+        let (_, made) = opened.generator.generate(&mut opened.store, &classes, &how)?;
+        let len: usize = opened.shape.iter().product();
+        images.extend_from_slice(&made[..chunk.len() * len]);
+    }
+    folder(&args.out)?;
+    let sheet = Sheet::square(args.n, opened.shape).scaled(2).coloured(Colormap::Perceptual);
+    write_png(&args.out.join("grid.png"), &sheet.draw(&images)?)?;
+    let [h, w, c] = opened.shape;
+    let pixels = images.iter().map(|&v| to_u8(v)).collect();
+    let shape = [args.n, h, w, c];
+    let data =
+        Dataset::from_u8(pixels, shape, Some(labels), opened.class_names.clone(), "samples")?;
+    write_npz(&args.out.join("samples.npz"), &data)?;
+    tell(&format!("{} samples of {}x{}", args.n, h, w));
+    super::print(&args.out.display().to_string())
+}
+
+fn class_number(wanted: &str, names: &[String]) -> Result<u32> {
+    let by_name = names.iter().position(|n| n == wanted);
+    let by_number = wanted.parse::<usize>().ok().filter(|&i| i < names.len());
+    by_name.or(by_number).map(|i| i as u32).ok_or_else(|| {
+        Error::usage(format!("the run has no class {wanted}"))
+            .help(format!("use a number or one of: {}", names.join(", ")))
+    })
+}

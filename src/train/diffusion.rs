@@ -1,0 +1,443 @@
+//! The diffusion job: masked denoising of code grids, the likelihood bound on held-out codes beside
+//! the neighbour model, class-conditional sample pictures.
+
+use super::codes::Tokenizer;
+use super::session::Numbers;
+use super::vqvae::optimiser;
+use super::{Console, Job, Material, RunFolder, Session};
+use crate::config::Config;
+use crate::data::batches::BatchOrder;
+use crate::device::Device;
+use crate::diffusion::baseline::NeighbourModel;
+use crate::diffusion::sampler::{Run, Sampler, TokenModel};
+use crate::diffusion::{Schedule, stratified_times};
+use crate::error::{Error, Result};
+use crate::kernels::StepScalars;
+use crate::model::Scope;
+use crate::model::denoiser::{self, Grid};
+use crate::model::vqvae;
+use crate::ops;
+use crate::plan::{Options, ParamTable, Plan, Store, Weights};
+use crate::report::{Colormap, Grid as Sheet, write_png};
+use crate::rng::{Rng, Stream};
+use crate::tape::{Act, Idx, Tape};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Times at which the bound is estimated for every held-out image.
+const ELBO_TIMES: usize = 16;
+/// Rows of the sample picture.
+const SHOWN: usize = 8;
+const GUIDANCE: f32 = 1.5;
+
+pub struct DiffusionJob {
+    config: Config,
+    data: Arc<Material>,
+    tokenizer: Tokenizer,
+    grid: Grid,
+    /// Codes of every image.
+    codes: Vec<u32>,
+    order: BatchOrder,
+    rows: Vec<u32>,
+    rows_of: Option<u64>,
+    baseline: f64,
+    evaluation: Option<Plan>,
+    /// Opens a device for the decoder of sample pictures.
+    open: Box<dyn Fn() -> Result<Box<dyn Device>>>,
+    sampling: Option<Generator>,
+}
+
+impl std::fmt::Debug for DiffusionJob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DiffusionJob").field("grid", &self.grid).finish()
+    }
+}
+
+/// Records the loss of a micro-batch: inputs `codes`, `class`, `mask_probability` and `weight`, the
+/// last two one number a sample.
+fn record_loss(s: &mut Scope<'_>, config: &Config, grid: Grid, batch: usize) -> Result<(Act, Act)> {
+    let codes = s.tape.input_idx("codes", &[batch * grid.tokens()])?;
+    let class = s.tape.input_idx("class", &[batch])?;
+    let masked = s.tape.input("mask_probability", &[batch])?;
+    let weight = s.tape.input("weight", &[batch])?;
+    let (tokens, weights) =
+        ops::mask_tokens(s.tape, codes, masked, weight, grid.tokens(), grid.codes as u32)?;
+    let logits = denoiser::logits(s, &config.denoiser, grid, batch, tokens, class)?;
+    let factor = 1.0 / (batch * grid.tokens()) as f32;
+    ops::cross_entropy(s.tape, logits, codes, weights, factor)
+}
+
+/// Records the training step.
+pub fn record(
+    tape: &mut Tape,
+    table: &mut ParamTable,
+    config: &Config,
+    grid: Grid,
+    batch: usize,
+) -> Result<()> {
+    let mut s = Scope::new(tape, table);
+    let (loss, _) = record_loss(&mut s, config, grid, batch)?;
+    tape.report("nats_per_token", loss)?;
+    tape.backward(&[(loss, 1.0)])
+}
+
+impl DiffusionJob {
+    /// `codes`: of every image of the data, by `tokenizer`.
+    pub fn new(
+        config: Config,
+        data: Arc<Material>,
+        tokenizer: Tokenizer,
+        codes: Vec<u32>,
+        open: Box<dyn Fn() -> Result<Box<dyn Device>>>,
+    ) -> Result<Self> {
+        let (rows, cols) = tokenizer.grid(&data.images)?;
+        let k = tokenizer.config.model.num_vq_embeddings;
+        let grid = Grid { rows, cols, codes: k, classes: data.images.classes() };
+        let order = BatchOrder::new(data.split.train.len(), config.train.batch, config.train.seed)?;
+        let length = grid.tokens();
+        let pick = |rows: &[u32]| -> Vec<u32> {
+            let all = rows.iter().flat_map(|&r| &codes[r as usize * length..][..length]);
+            all.copied().collect()
+        };
+        let model = NeighbourModel::fit(&pick(&data.split.train), length, cols, k);
+        let baseline = model.bits_per_token(&pick(&data.split.test), length, cols);
+        Ok(DiffusionJob {
+            rows: vec![0; config.train.batch],
+            rows_of: None,
+            config,
+            data,
+            tokenizer,
+            grid,
+            codes,
+            order,
+            baseline,
+            evaluation: None,
+            open,
+            sampling: None,
+        })
+    }
+
+    fn micro(&self) -> usize {
+        self.config.train.batch / self.config.train.lanes.max(1)
+    }
+
+    fn class_of(&self, row: u32) -> u32 {
+        self.data.images.labels.as_ref().map_or(0, |l| l[row as usize])
+    }
+
+    fn codes_of(&self, rows: &[u32]) -> Vec<u32> {
+        let n = self.grid.tokens();
+        rows.iter().flat_map(|&r| &self.codes[r as usize * n..][..n]).copied().collect()
+    }
+
+    /// Compiles the training and evaluation plans on `device`.
+    pub fn session(
+        &mut self,
+        device: Box<dyn Device>,
+        folder: Option<RunFolder>,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Session> {
+        let (mut tape, mut table) = (Tape::new(), ParamTable::default());
+        record(&mut tape, &mut table, &self.config, self.grid, self.micro())?;
+        let mut store = Store::new(device, table.clone(), self.config.train.seed)?;
+        let options = Options {
+            optimiser: Some(optimiser(&self.config)),
+            lanes: self.config.train.lanes,
+            ..Options::default()
+        };
+        let plan = Plan::compile(&mut store, &tape, &options, progress)?;
+        let mut tape = Tape::new();
+        let mut s = Scope::new(&mut tape, &mut table);
+        let (_, per_token) = record_loss(&mut s, &self.config, self.grid, self.micro())?;
+        tape.output("loss", per_token)?;
+        let options = Options { weights: self.weights(), ..Options::default() };
+        self.evaluation = Some(Plan::compile(&mut store, &tape, &options, progress)?);
+        Ok(Session::new(store, plan, self.config.clone(), folder))
+    }
+
+    fn weights(&self) -> Weights {
+        match self.config.train.ema_decay > 0.0 {
+            true => Weights::Average,
+            false => Weights::Current,
+        }
+    }
+
+    /// Writes the inputs of a micro-batch: `rows` at times `t`.
+    fn write(
+        &self,
+        store: &mut Store,
+        plan: &Plan,
+        rows: &[u32],
+        classes: &[u32],
+        times: &[f64],
+    ) -> Result<()> {
+        let schedule = Schedule(self.config.diffusion.schedule);
+        let masked: Vec<f32> = times.iter().map(|&t| schedule.masked(t) as f32).collect();
+        let weight: Vec<f32> = times.iter().map(|&t| schedule.weight(t) as f32).collect();
+        store.write_u32(plan.input("codes")?, &self.codes_of(rows))?;
+        store.write_u32(plan.input("class")?, classes)?;
+        store.write_f32(plan.input("mask_probability")?, &masked)?;
+        store.write_f32(plan.input("weight")?, &weight)
+    }
+
+    /// Bits per token on the held-out codes: the continuous-time bound by stratified times, the mean
+    /// over images and its standard error.
+    fn elbo(&self, store: &mut Store) -> Result<(f64, f64)> {
+        let Some(plan) = &self.evaluation else {
+            return Err(Error::failed("the evaluation plan was not compiled"));
+        };
+        let (micro, length) = (self.micro(), self.grid.tokens());
+        let test = &self.data.split.test;
+        // (image, time index) pairs, filled up with the last one.
+        let pairs: Vec<(usize, usize)> =
+            (0..test.len()).flat_map(|i| (0..ELBO_TIMES).map(move |j| (i, j))).collect();
+        let mut bits = vec![0.0f64; test.len()];
+        for (at, chunk) in pairs.chunks(micro).enumerate() {
+            let pair = |i: usize| chunk[i.min(chunk.len() - 1)];
+            let rows: Vec<u32> = (0..micro).map(|i| test[pair(i).0]).collect();
+            let classes: Vec<u32> = rows.iter().map(|&r| self.class_of(r)).collect();
+            let times: Vec<f64> = (0..micro)
+                .map(|i| {
+                    let (image, j) = pair(i);
+                    let u = Rng::new(ELBO_SEED, Stream::DiffusionTime, image as u64).uniform();
+                    let mut t = [0.0];
+                    stratified_times(u, ELBO_TIMES, j, 0.0, &mut t);
+                    t[0].max(1e-9)
+                })
+                .collect();
+            self.write(store, plan, &rows, &classes, &times)?;
+            let step = StepScalars {
+                seed_lo: ELBO_SEED as u32,
+                sample_base: (at * micro) as u32,
+                ..StepScalars::default()
+            };
+            plan.run_lane(store, 0, &step)?;
+            let loss = store.read_f32(plan.output("loss")?)?;
+            for (i, &(image, _)) in chunk.iter().enumerate() {
+                let nats: f64 =
+                    loss[i * length..(i + 1) * length].iter().map(|&l| f64::from(l)).sum();
+                bits[image] += nats / (length * ELBO_TIMES) as f64 / std::f64::consts::LN_2;
+            }
+        }
+        let n = bits.len() as f64;
+        let mean = bits.iter().sum::<f64>() / n;
+        let variance = bits.iter().map(|b| (b - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+        Ok((mean, (variance / n).sqrt()))
+    }
+}
+
+/// The bound is estimated with the same draws every time.
+const ELBO_SEED: u64 = 0xe1b0;
+
+impl Job for DiffusionJob {
+    fn kind(&self) -> &'static str {
+        "diffusion"
+    }
+
+    fn meta(&self) -> Vec<(String, String)> {
+        let Grid { rows, cols, codes, classes } = self.grid;
+        let names: Vec<_> = (0..classes).map(|c| self.data.images.class_name(c as u32)).collect();
+        vec![
+            ("grid".into(), serde_json::json!([rows, cols, codes, classes]).to_string()),
+            ("class_names".into(), serde_json::json!(names).to_string()),
+        ]
+    }
+
+    fn start(&mut self, _session: &mut Session, console: &mut Console) -> Result<()> {
+        console.line(&format!(
+            "{} codes an image, {} classes; the neighbour model needs {:.3} bits a token",
+            self.grid.tokens(),
+            self.grid.classes,
+            self.baseline
+        ));
+        Ok(())
+    }
+
+    fn feed(&mut self, store: &mut Store, plan: &Plan, step: u64, lane: usize) -> Result<()> {
+        if self.rows_of != Some(step) {
+            self.order.indices(step, &mut self.rows);
+            self.rows.iter_mut().for_each(|r| *r = self.data.split.train[*r as usize]);
+            self.rows_of = Some(step);
+        }
+        let (micro, batch, seed) = (self.micro(), self.config.train.batch, self.config.train.seed);
+        let first = lane * micro;
+        let rows = self.rows[first..first + micro].to_vec();
+        let u = Rng::new(seed, Stream::DiffusionTime, step).uniform();
+        let mut times = vec![0.0; micro];
+        stratified_times(u, batch, first, self.config.diffusion.t_min, &mut times);
+        let null = self.grid.classes as u32;
+        let classes: Vec<u32> = rows
+            .iter()
+            .enumerate()
+            .map(|(i, &r)| {
+                let sample = step * batch as u64 + (first + i) as u64;
+                let dropped = Rng::new(seed, Stream::ClassDrop, sample).uniform();
+                if dropped < self.config.denoiser.class_drop { null } else { self.class_of(r) }
+            })
+            .collect();
+        self.write(store, plan, &rows, &classes, &times)
+    }
+
+    fn loss(&self, scalars: &[(String, f32)]) -> f64 {
+        scalars.iter().map(|(_, v)| f64::from(*v)).sum()
+    }
+
+    fn evaluate(&mut self, store: &mut Store) -> Result<Numbers> {
+        let (bits, error) = self.elbo(store)?;
+        Ok(vec![
+            ("bits_per_token".into(), bits),
+            ("standard_error".into(), error),
+            ("neighbour_model".into(), self.baseline),
+        ])
+    }
+
+    fn best(&self) -> (&'static str, bool) {
+        ("bits_per_token", false)
+    }
+
+    fn pictures(&mut self, store: &mut Store, folder: &Path, step: u64) -> Result<()> {
+        let columns = self.grid.classes.clamp(1, 10);
+        let classes: Vec<u32> = (0..SHOWN).flat_map(|_| (0..columns).map(|c| c as u32)).collect();
+        if self.sampling.is_none() {
+            let weights = self.weights();
+            self.sampling = Some(Generator::new(
+                &self.config,
+                self.grid,
+                classes.len(),
+                weights,
+                store,
+                &self.tokenizer,
+                (self.open)()?,
+            )?);
+        }
+        let Some(generator) = &mut self.sampling else { return Ok(()) };
+        let how = Request {
+            sampler: Sampler::Ancestral,
+            steps: Sampler::Ancestral.default_steps(),
+            guidance: GUIDANCE,
+            temperature: 1.0,
+            seed: self.config.train.seed,
+            first: 0,
+        };
+        let (_, images) = generator.generate(store, &classes, &how)?;
+        let shape = self.data.images.image_shape();
+        let sheet = Sheet::new(SHOWN, columns, shape).scaled(2).coloured(Colormap::Perceptual);
+        write_png(&folder.join(format!("gen_{step:05}.png")), &sheet.draw(&images)?)
+    }
+}
+
+/// What to generate.
+#[derive(Debug, Clone, Copy)]
+pub struct Request {
+    pub sampler: Sampler,
+    pub steps: usize,
+    /// Scale of classifier-free guidance; 1: none.
+    pub guidance: f32,
+    pub temperature: f32,
+    pub seed: u64,
+    /// Global index of the first sample.
+    pub first: u64,
+}
+
+/// Denoiser and decoder compiled for batches of `n` samples.
+#[derive(Debug)]
+pub struct Generator {
+    n: usize,
+    grid: Grid,
+    schedule: Schedule,
+    plan: Plan,
+    decoder: (Store, Plan),
+}
+
+impl Generator {
+    /// `store` holds the denoiser's weights; the decoder gets a store of its own on `device`.
+    pub fn new(
+        config: &Config,
+        grid: Grid,
+        n: usize,
+        weights: Weights,
+        store: &mut Store,
+        tokenizer: &Tokenizer,
+        device: Box<dyn Device>,
+    ) -> Result<Self> {
+        let (mut tape, mut table) = (Tape::new(), store.table().clone());
+        let mut s = Scope::new(&mut tape, &mut table);
+        // Unconditional and conditional branch in one doubled batch.
+        let tokens = s.tape.input_idx("tokens", &[2 * n * grid.tokens()])?;
+        let class = s.tape.input_idx("class", &[2 * n])?;
+        let logits = denoiser::logits(&mut s, &config.denoiser, grid, 2 * n, tokens, class)?;
+        let (drawn, logp): (Idx, Act) = ops::draw_tokens(s.tape, logits)?;
+        tape.output("drawn", drawn)?;
+        tape.output("logp", logp)?;
+        let options = Options { weights, ..Options::default() };
+        let plan = Plan::compile(store, &tape, &options, &mut |_, _| {})?;
+        let (model, kind) = (&tokenizer.config.model, tokenizer.kind());
+        let decoder = tokenizer.plan(device, |s| {
+            let idx = s.tape.input_idx("idx", &[n * grid.tokens()])?;
+            let image = vqvae::decode_indices(s, model, kind, idx, [n, grid.rows, grid.cols])?;
+            s.tape.output("image", image)
+        })?;
+        let schedule = Schedule(config.diffusion.schedule);
+        Ok(Generator { n, grid, schedule, plan, decoder })
+    }
+
+    /// One sample a class: codes and images in [0, 1].
+    pub fn generate(
+        &mut self,
+        store: &mut Store,
+        classes: &[u32],
+        how: &Request,
+    ) -> Result<(Vec<u32>, Vec<f32>)> {
+        if classes.len() != self.n {
+            return Err(Error::failed(format!("{} classes for {} samples", classes.len(), self.n)));
+        }
+        let mut both = vec![self.grid.classes as u32; self.n];
+        both.extend_from_slice(classes);
+        store.write_u32(self.plan.input("class")?, &both)?;
+        let run = Run {
+            sampler: how.sampler,
+            schedule: self.schedule,
+            steps: how.steps,
+            samples: self.n,
+            length: self.grid.tokens(),
+            mask: self.grid.codes as u32,
+            seed: how.seed,
+            first: how.first,
+        };
+        let codes = run.sample(&mut OnDevice { store, plan: &self.plan, how })?;
+        let (decoder, plan) = &mut self.decoder;
+        decoder.write_u32(plan.input("idx")?, &codes)?;
+        plan.run_lane(decoder, 0, &StepScalars::default())?;
+        let mut images = decoder.read_f32(plan.output("image")?)?;
+        images.iter_mut().for_each(|v| *v = (*v * 0.5 + 0.5).clamp(0.0, 1.0));
+        Ok((codes, images))
+    }
+}
+
+/// The denoiser's plan as a sampler sees it.
+struct OnDevice<'a> {
+    store: &'a mut Store,
+    plan: &'a Plan,
+    how: &'a Request,
+}
+
+impl TokenModel for OnDevice<'_> {
+    fn draw(&mut self, xt: &[u32], round: u32) -> Result<(Vec<u32>, Vec<f32>)> {
+        let doubled: Vec<u32> = xt.iter().chain(xt).copied().collect();
+        self.store.write_u32(self.plan.input("tokens")?, &doubled)?;
+        let step = StepScalars {
+            // Rounds of different parts of a run draw different numbers.
+            step: ((self.how.first as u32) << 12) | round,
+            seed_lo: self.how.seed as u32,
+            seed_hi: (self.how.seed >> 32) as u32,
+            sample_base: self.how.first as u32,
+            temperature: self.how.temperature,
+            guidance: self.how.guidance,
+            ..StepScalars::default()
+        };
+        self.plan.run_lane(self.store, 0, &step)?;
+        let drawn = self.store.read_u32(self.plan.output("drawn")?)?;
+        let logp = self.store.read_f32(self.plan.output("logp")?)?;
+        Ok((drawn, logp))
+    }
+}

@@ -1,0 +1,28 @@
+//! Training: the loop, what it saves, and the jobs that run in it.
+
+pub mod checkpoint;
+pub mod classify;
+pub mod codes;
+pub mod console;
+pub mod diffusion;
+pub mod folder;
+mod rate;
+pub mod session;
+pub mod stop;
+pub mod vqvae;
+
+pub use checkpoint::Snapshot;
+pub use console::Console;
+pub use folder::RunFolder;
+pub use rate::{learning_rate, step_scalars};
+pub use session::{Job, Session};
+
+use crate::data::Dataset;
+use crate::data::split::Split;
+
+/// What a run trains and tests on.
+#[derive(Debug)]
+pub struct Material {
+    pub images: Dataset,
+    pub split: Split,
+}

@@ -1,0 +1,459 @@
+//! The VQ-VAE job: k-means start, dead-code revival, held-out metrics, reconstruction pictures.
+
+use super::codes::fill_batch;
+use super::session::Numbers;
+use super::{Console, Job, Material, RunFolder, Session, Snapshot};
+use crate::config::{Config, QuantiserKind};
+use crate::data::batches::BatchOrder;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::metrics::{CodeUsage, QualitySum};
+use crate::model::vqvae::{self, CODEBOOK, EMA_M, EMA_N};
+use crate::model::{Scope, vqvae::Losses};
+use crate::ops;
+use crate::plan::{Optimiser, Options, ParamTable, Plan, Store, Weights};
+use crate::report::{Colormap, reconstruction_grid, write_png};
+use crate::rng::{Rng, Stream};
+use crate::tape::Tape;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Images in a reconstruction picture.
+const SHOWN: usize = 8;
+
+#[derive(Debug)]
+pub struct VqVaeJob {
+    config: Config,
+    data: Arc<Material>,
+    order: BatchOrder,
+    /// Images of the step, as rows of the data set.
+    rows: Vec<u32>,
+    /// The step whose rows are in `rows`.
+    rows_of: Option<u64>,
+    pixels: Vec<f32>,
+    evaluation: Option<Evaluation>,
+    /// Codes a row of the latent grid and rows: h' * w'.
+    tokens: usize,
+}
+
+/// The evaluation plan and its buffers.
+#[derive(Debug)]
+struct Evaluation {
+    plan: Plan,
+    pixels: Vec<f32>,
+}
+
+/// AdamW as the settings ask for it.
+pub fn optimiser(config: &Config) -> Optimiser {
+    let t = &config.train;
+    Optimiser {
+        beta1: t.betas[0],
+        beta2: t.betas[1],
+        eps: t.eps as f32,
+        weight_decay: t.weight_decay as f32,
+        clip: t.clip as f32,
+        average: t.ema_decay > 0.0,
+    }
+}
+
+/// Records the training step for micro-batches of `batch` images.
+pub fn record(
+    tape: &mut Tape,
+    table: &mut ParamTable,
+    config: &Config,
+    [batch, h, w, c]: [usize; 4],
+) -> Result<Losses> {
+    let (model, kind) = (&config.model, config.quantiser.kind);
+    let mut s = Scope::new(tape, table);
+    let x = s.tape.input("x", &[batch, h, w, c])?;
+    let losses = vqvae::training(&mut s, model, kind, x)?;
+    tape.report("reconstruction", losses.reconstruction)?;
+    tape.report("commitment", losses.commitment)?;
+    let beta = model.commitment_cost as f32;
+    let mut terms = vec![(losses.reconstruction, 1.0), (losses.commitment, beta)];
+    if let Some(codebook) = losses.codebook {
+        tape.report("codebook", codebook)?;
+        terms.push((codebook, 1.0));
+    }
+    tape.output("z", losses.z)?;
+    tape.output("d2", losses.nearest.d2)?;
+    tape.backward(&terms)?;
+    if kind == QuantiserKind::Ema {
+        vqvae::move_codebook(tape, model, &config.quantiser, &losses)?;
+    }
+    Ok(losses)
+}
+
+impl VqVaeJob {
+    /// # Errors
+    /// Images that the model cannot take; too few of them for a batch.
+    pub fn new(config: Config, data: Arc<Material>) -> Result<Self> {
+        let (model, images) = (&config.model, &data.images);
+        if images.channels != model.in_channels {
+            let c = images.channels;
+            return Err(Error::data(format!(
+                "the images have {c} channels, the model wants {}",
+                model.in_channels
+            ))
+            .at(&images.source)
+            .help(format!("--set model.in_channels={c} --set model.out_channels={c}")));
+        }
+        let (rows, cols) = model.latent_size(images.height, images.width)?;
+        let order = BatchOrder::new(data.split.train.len(), config.train.batch, config.train.seed)?;
+        let micro = config.train.batch / config.train.lanes.max(1);
+        Ok(VqVaeJob {
+            rows: vec![0; config.train.batch],
+            rows_of: None,
+            pixels: vec![0.0; micro * data.images.image_len()],
+            tokens: rows * cols,
+            order,
+            config,
+            data,
+            evaluation: None,
+        })
+    }
+
+    fn micro(&self) -> usize {
+        self.config.train.batch / self.config.train.lanes.max(1)
+    }
+
+    /// What the user should know before a run starts.
+    pub fn warnings(&self) -> Vec<String> {
+        let k = self.config.model.num_vq_embeddings;
+        let tokens = self.data.split.train.len() * self.tokens;
+        if k * 20 <= tokens {
+            return vec![];
+        }
+        vec![format!(
+            "warning: {k} codes for {tokens} training tokens: fewer than 20 tokens a code cannot \
+             fill the codebook (help: --set model.num_vq_embeddings={})",
+            (tokens / 20).max(2).next_power_of_two() / 2
+        )]
+    }
+
+    /// Compiles the training and evaluation plans on `device`.
+    pub fn session(
+        &mut self,
+        device: Box<dyn Device>,
+        folder: Option<RunFolder>,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Session> {
+        let dims = self.data.images.batch_dims(self.micro());
+        let (mut tape, mut table) = (Tape::new(), ParamTable::default());
+        record(&mut tape, &mut table, &self.config, dims)?;
+        let mut store = Store::new(device, table.clone(), self.config.train.seed)?;
+        let options = Options {
+            optimiser: Some(optimiser(&self.config)),
+            lanes: self.config.train.lanes,
+            ..Options::default()
+        };
+        let plan = Plan::compile(&mut store, &tape, &options, progress)?;
+
+        let mut tape = Tape::new();
+        self.record_evaluation(&mut tape, &mut table)?;
+        self.compile_evaluation(&mut store, &tape, progress)?;
+        Ok(Session::new(store, plan, self.config.clone(), folder))
+    }
+
+    /// Records the evaluation pass and compiles it in `store`.
+    fn compile_evaluation(
+        &mut self,
+        store: &mut Store,
+        tape: &Tape,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<()> {
+        let weights = match self.config.train.ema_decay > 0.0 {
+            true => Weights::Average,
+            false => Weights::Current,
+        };
+        let options = Options { weights, ..Options::default() };
+        let plan = Plan::compile(store, tape, &options, progress)?;
+        let pixels = vec![0.0; self.micro() * self.data.images.image_len()];
+        self.evaluation = Some(Evaluation { plan, pixels });
+        Ok(())
+    }
+
+    fn record_evaluation(&self, tape: &mut Tape, table: &mut ParamTable) -> Result<()> {
+        let mut s = Scope::new(tape, table);
+        let x = s.tape.input("x", &self.data.images.batch_dims(self.micro()))?;
+        let (model, kind) = (&self.config.model, self.config.quantiser.kind);
+        let (nearest, image) = vqvae::reconstruct(&mut s, model, kind, x)?;
+        tape.output("idx", nearest.idx)?;
+        tape.output("image", image)
+    }
+
+    /// A store with the weights of `snapshot` and the evaluation plan alone, for a trained model.
+    pub fn evaluator(&mut self, device: Box<dyn Device>, snapshot: &Snapshot) -> Result<Store> {
+        let (mut tape, mut table) = (Tape::new(), ParamTable::default());
+        self.record_evaluation(&mut tape, &mut table)?;
+        let mut store = Store::new(device, table, 0)?;
+        snapshot.restore(&mut store)?;
+        self.compile_evaluation(&mut store, &tape, &mut |_, _| {})?;
+        Ok(store)
+    }
+
+    /// Metrics and reconstructions (in [0, 1]) of the held-out images, in order.
+    pub fn reconstruct(&mut self, store: &mut Store) -> Result<(Numbers, Vec<f32>)> {
+        let data = self.data.clone();
+        let mut outputs = vec![];
+        self.run_evaluation(store, &data.split.test, |_, output, _| {
+            outputs.extend_from_slice(output);
+            Ok(())
+        })?;
+        Ok((self.evaluate(store)?, outputs))
+    }
+
+    /// Inputs, outputs and differences of some held-out images; `outputs` of all of them.
+    pub fn picture(&self, outputs: &[f32], path: &Path) -> Result<()> {
+        let (data, test) = (&self.data.images, &self.data.split.test);
+        let (n, len) = (test.len().min(SHOWN), data.image_len());
+        // Spread over the held-out part, so that several classes show.
+        let shown: Vec<usize> = (0..n).map(|i| i * test.len() / n).collect();
+        let mut inputs = vec![0.0; n * len];
+        let mut made = vec![];
+        for (&i, image) in shown.iter().zip(inputs.chunks_exact_mut(len)) {
+            data.image(test[i] as usize, image);
+            made.extend_from_slice(&outputs[i * len..(i + 1) * len]);
+        }
+        let shape = data.image_shape();
+        let grid = reconstruction_grid(&inputs, &made, n, shape, 2, Colormap::Perceptual)?;
+        write_png(path, &grid)
+    }
+
+    /// Runs the evaluation plan over `rows`; `see(targets, outputs, codes)` gets a batch at a time,
+    /// pixels in [0, 1].
+    fn run_evaluation(
+        &mut self,
+        store: &mut Store,
+        rows: &[u32],
+        mut see: impl FnMut(&[f32], &[f32], &[u32]) -> Result<()>,
+    ) -> Result<()> {
+        let (micro, tokens) = (self.micro(), self.tokens);
+        let data = &self.data.images;
+        let Some(evaluation) = &mut self.evaluation else {
+            return Err(Error::failed("the evaluation plan was not compiled"));
+        };
+        let plan = &evaluation.plan;
+        let (input, image, idx) = (plan.input("x")?, plan.output("image")?, plan.output("idx")?);
+        let to_unit = |v: &mut f32| *v = (*v * 0.5 + 0.5).clamp(0.0, 1.0);
+        for chunk in rows.chunks(micro) {
+            fill_batch(data, chunk, &mut evaluation.pixels);
+            store.write_f32(input, &evaluation.pixels)?;
+            plan.run_lane(store, 0, &Default::default())?;
+            let mut output = store.read_f32(image)?;
+            let codes = store.read_u32(idx)?;
+            output.iter_mut().for_each(to_unit);
+            let mut target = evaluation.pixels.clone();
+            target.iter_mut().for_each(to_unit);
+            let n = chunk.len() * data.image_len();
+            see(&target[..n], &output[..n], &codes[..chunk.len() * tokens])?;
+        }
+        Ok(())
+    }
+
+    /// Latents of the first training images, as many as the settings ask for.
+    fn first_latents(&self, session: &mut Session) -> Result<Vec<f32>> {
+        let wanted = self.config.quantiser.kmeans_samples.max(self.config.model.num_vq_embeddings);
+        let d = self.config.model.vq_embed_dim;
+        let dims = self.data.images.batch_dims(self.micro());
+        let (mut tape, mut table) = (Tape::new(), session.store.table().clone());
+        let mut s = Scope::new(&mut tape, &mut table);
+        let x = s.tape.input("x", &dims)?;
+        let z = vqvae::encode(&mut s, &self.config.model, x)?;
+        tape.output("z", z)?;
+        let plan = Plan::compile(&mut session.store, &tape, &Options::default(), &mut |_, _| {})?;
+        let mut rng = Rng::new(self.config.train.seed, Stream::KMeans, 0);
+        let train = &self.data.split.train;
+        let order = rng.permutation(train.len());
+        let order: Vec<u32> = order.into_iter().map(|i| train[i as usize]).collect();
+        let mut pixels = vec![0.0; self.pixels.len()];
+        let mut latents = vec![];
+        for chunk in order.chunks(self.micro()) {
+            fill_batch(&self.data.images, chunk, &mut pixels);
+            session.store.write_f32(plan.input("x")?, &pixels)?;
+            plan.run_lane(&mut session.store, 0, &Default::default())?;
+            let z = session.store.read_f32(plan.output("z")?)?;
+            latents.extend_from_slice(&z[..chunk.len() * self.tokens * d]);
+            if latents.len() >= wanted * d {
+                break;
+            }
+        }
+        latents.truncate(wanted * d);
+        Ok(latents)
+    }
+
+    /// k-means (Lloyd) on the first latents: codes start where latents are. Codes that end empty
+    /// move to latents picked with probability proportional to their squared distance.
+    fn kmeans(&self, session: &mut Session) -> Result<()> {
+        let (k, d) = (self.config.model.num_vq_embeddings, self.config.model.vq_embed_dim);
+        let latents = self.first_latents(session)?;
+        let n = latents.len() / d;
+        let mut rng = Rng::new(self.config.train.seed, Stream::KMeans, 1);
+        let mut book = vec![];
+        let order = rng.permutation(n);
+        for i in 0..k {
+            let row = order[i % n] as usize;
+            book.extend_from_slice(&latents[row * d..(row + 1) * d]);
+        }
+        let mut tape = Tape::new();
+        let z = tape.input("z", &[n, d])?;
+        let codebook = tape.state(CODEBOOK, &[k, d])?;
+        let nearest = ops::nearest_code(&mut tape, z, codebook)?;
+        let (counts, sums) = ops::code_sums(&mut tape, nearest.idx, z, k)?;
+        tape.output("counts", counts)?;
+        tape.output("sums", sums)?;
+        tape.output("d2", nearest.d2)?;
+        ops::kmeans_update(&mut tape, (counts, sums), codebook)?;
+        let store = &mut session.store;
+        let plan = Plan::compile(store, &tape, &Options::default(), &mut |_, _| {})?;
+        store.write_f32(plan.input("z")?, &latents)?;
+        let state = store.find_state(CODEBOOK)?;
+        store.write_f32(state, &book)?;
+        let mut counts = vec![0.0; k];
+        for round in 0..=self.config.quantiser.kmeans_iters {
+            plan.run_lane(store, 0, &Default::default())?;
+            counts = store.read_f32(plan.output("counts")?)?;
+            let d2 = store.read_f32(plan.output("d2")?)?;
+            let empty: Vec<usize> = (0..k).filter(|&i| counts[i] == 0.0).collect();
+            let last = round == self.config.quantiser.kmeans_iters;
+            if !empty.is_empty() && !last {
+                let mut book = store.read_f32(state)?;
+                for (&code, row) in empty.iter().zip(picks(&d2, empty.len(), &mut rng)) {
+                    book[code * d..(code + 1) * d]
+                        .copy_from_slice(&latents[row * d..(row + 1) * d]);
+                }
+                store.write_f32(state, &book)?;
+            }
+        }
+        // The averages start as if every step so far had seen these latents.
+        let book = store.read_f32(state)?;
+        let tokens = (self.config.train.batch * self.tokens) as f32;
+        let tau = self.revival_count();
+        let counts: Vec<f32> = counts.iter().map(|c| (c * tokens / n as f32).max(tau)).collect();
+        let sums: Vec<f32> = book.iter().enumerate().map(|(i, e)| e * counts[i / d]).collect();
+        let (ema_n, ema_m) = (store.state(EMA_N, k)?, store.state(EMA_M, k * d)?);
+        store.write_f32(ema_n, &counts)?;
+        store.write_f32(ema_m, &sums)
+    }
+
+    /// tau: a code with a smaller moving count is dead.
+    fn revival_count(&self) -> f32 {
+        let tokens = self.config.train.batch * self.tokens;
+        let uniform = tokens as f64 / self.config.model.num_vq_embeddings as f64;
+        (self.config.quantiser.revive_threshold * uniform) as f32
+    }
+
+    /// Dead codes move to latents of this step, picked with probability proportional to their
+    /// squared distance and jittered by a hundredth of the latents' spread. A pure function of
+    /// (seed, step) and of what the step computed, so a resumed run does the same.
+    fn revive(&self, store: &mut Store, plan: &Plan, step: u64) -> Result<()> {
+        let (k, d) = (self.config.model.num_vq_embeddings, self.config.model.vq_embed_dim);
+        let [n_range, m_range] = [store.find_state(EMA_N)?, store.find_state(EMA_M)?];
+        let book_range = store.find_state(CODEBOOK)?;
+        let mut counts = store.read_f32(n_range)?;
+        let tau = self.revival_count();
+        let mut dead: Vec<usize> = (0..k).filter(|&i| counts[i] < tau).collect();
+        if dead.is_empty() {
+            return Ok(());
+        }
+        let (z, d2) = (store.read_f32(plan.output("z")?)?, store.read_f32(plan.output("d2")?)?);
+        // At most half of the step's latents, so that picks stay distinct.
+        dead.truncate(d2.len() / 2);
+        let mut rng = Rng::new(self.config.train.seed, Stream::Revival, step);
+        let rms = (z.iter().map(|v| f64::from(v * v)).sum::<f64>() / z.len() as f64).sqrt();
+        let (mut sums, mut book) = (store.read_f32(m_range)?, store.read_f32(book_range)?);
+        for (&code, row) in dead.iter().zip(picks(&d2, dead.len(), &mut rng)) {
+            counts[code] = tau;
+            for j in 0..d {
+                let e = z[row * d + j] + (0.01 * rms * rng.normal()) as f32;
+                book[code * d + j] = e;
+                sums[code * d + j] = tau * e;
+            }
+        }
+        store.write_f32(n_range, &counts)?;
+        store.write_f32(m_range, &sums)?;
+        store.write_f32(book_range, &book)
+    }
+}
+
+/// `count` distinct rows, with probability proportional to `weights` (exponential races).
+fn picks(weights: &[f32], count: usize, rng: &mut Rng) -> Vec<usize> {
+    let mut races: Vec<(f64, usize)> = weights
+        .iter()
+        .enumerate()
+        .map(|(i, &w)| (rng.exponential() / f64::from(w.max(1e-30)), i))
+        .collect();
+    races.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    races.into_iter().take(count).map(|(_, i)| i).collect()
+}
+
+impl Job for VqVaeJob {
+    fn kind(&self) -> &'static str {
+        "vqvae"
+    }
+
+    fn start(&mut self, session: &mut Session, console: &mut Console) -> Result<()> {
+        if self.config.quantiser.kind != QuantiserKind::Ema {
+            return Ok(());
+        }
+        console.line("fitting the first codebook (k-means on the first latents)");
+        self.kmeans(session)
+    }
+
+    fn feed(&mut self, store: &mut Store, plan: &Plan, step: u64, lane: usize) -> Result<()> {
+        if self.rows_of != Some(step) {
+            self.order.indices(step, &mut self.rows);
+            self.rows.iter_mut().for_each(|r| *r = self.data.split.train[*r as usize]);
+            self.rows_of = Some(step);
+        }
+        let micro = self.micro();
+        let rows = &self.rows[lane * micro..(lane + 1) * micro];
+        fill_batch(&self.data.images, rows, &mut self.pixels);
+        store.write_f32(plan.input("x")?, &self.pixels)
+    }
+
+    fn after(&mut self, store: &mut Store, plan: &Plan, step: u64) -> Result<()> {
+        let q = &self.config.quantiser;
+        let done = step + 1;
+        let open = (done as f64) < q.revive_stop * self.config.train.steps as f64;
+        let due = q.revive_every > 0 && done.is_multiple_of(q.revive_every) && open;
+        if q.kind == QuantiserKind::Ema && due {
+            self.revive(store, plan, step)?;
+        }
+        Ok(())
+    }
+
+    fn loss(&self, scalars: &[(String, f32)]) -> f64 {
+        let beta = self.config.model.commitment_cost;
+        let weight = |name: &str| if name == "commitment" { beta } else { 1.0 };
+        scalars.iter().map(|(name, v)| weight(name) * f64::from(*v)).sum()
+    }
+
+    fn evaluate(&mut self, store: &mut Store) -> Result<Numbers> {
+        let data = self.data.clone();
+        let mut quality = QualitySum::new(data.images.image_shape());
+        let mut usage = CodeUsage::new(self.config.model.num_vq_embeddings);
+        self.run_evaluation(store, &data.split.test, |target, output, codes| {
+            quality.add(target, output);
+            usage.add(codes)
+        })?;
+        let Some(q) = quality.mean() else { return Ok(vec![]) };
+        let u = usage.summary();
+        let mut numbers: Numbers = vec![("psnr".into(), q.psnr)];
+        numbers.extend(q.ssim.map(|v| ("ssim".into(), v)));
+        numbers.extend(q.foreground_psnr.map(|v| ("foreground_psnr".into(), v)));
+        numbers.push(("codes_used".into(), u.unique as f64));
+        numbers.push(("perplexity".into(), u.perplexity));
+        numbers.push(("coverage".into(), u.coverage));
+        Ok(numbers)
+    }
+
+    fn best(&self) -> (&'static str, bool) {
+        ("psnr", true)
+    }
+
+    fn pictures(&mut self, store: &mut Store, folder: &Path, step: u64) -> Result<()> {
+        let (_, outputs) = self.reconstruct(store)?;
+        self.picture(&outputs, &folder.join(format!("recon_{step:05}.png")))
+    }
+}
