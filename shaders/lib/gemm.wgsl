@@ -90,20 +90,18 @@ fn gemm_block(m0: u32, n0: u32, k_end: u32, lane: u32) {
 #endunroll
         }
         workgroupBarrier();
-        for (var k = 0u; k < BK; k += 4u) {
-#unroll j in 0..4
-            let lo$j = a_block[(k + $ju) * (BM / 4u) + row];
-            let hi$j = a_block[(k + $ju) * (BM / 4u) + BM / 8u + row];
-            let left$j = b_block[(k + $ju) * (BN / 4u) + column];
-            let right$j = b_block[(k + $ju) * (BN / 4u) + BN / 8u + column];
+        for (var k = 0u; k < BK; k++) {
+            let upper = a_block[k * (BM / 4u) + row];
+            let lower = a_block[k * (BM / 4u) + BM / 8u + row];
+            let left = b_block[k * (BN / 4u) + column];
+            let right = b_block[k * (BN / 4u) + BN / 8u + column];
 #unroll i in 0..4
-            sum_$i_0 += lo$j[$i] * left$j;
-            sum_$i_1 += lo$j[$i] * right$j;
+            sum_$i_0 += upper[$i] * left;
+            sum_$i_1 += upper[$i] * right;
 #endunroll
 #unroll i in 4..8
-            sum_$i_0 += hi$j[$i - 4] * left$j;
-            sum_$i_1 += hi$j[$i - 4] * right$j;
-#endunroll
+            sum_$i_0 += lower[$i - 4] * left;
+            sum_$i_1 += lower[$i - 4] * right;
 #endunroll
         }
         workgroupBarrier();

@@ -132,7 +132,8 @@ pub struct Quantiser {
     pub kmeans_samples: usize,
     /// Steps between checks for dead codes; 0 never checks.
     pub revive_every: u64,
-    /// A code is dead below this share of the uniform frequency.
+    /// A code is dead if it was chosen less than this share of the uniform frequency since the last
+    /// check.
     pub revive_threshold: f64,
     /// Share of the run after which no code is revived any more.
     pub revive_stop: f64,

@@ -2,13 +2,9 @@
 
 use super::block::Block;
 use super::conv2d::shapes;
-use super::cpu::correlate::copy_padded;
-use super::cpu::panels::{Layout, Panels};
-use super::cpu::product::{ColumnProduct, Run};
-use super::cpu::scratch;
+use super::cpu::weight_gradient;
 use super::{Bind, Case, Const, ConvShape, Cost, Fill, Io, Kernel, Real, flag, wrong_binds};
 use crate::naive_forms;
-use rayon::prelude::*;
 
 /// Bindings: x, dy, partials `[splits, kh kw cin, cout]`; other shapes in [`ConvShape`].
 ///
@@ -75,117 +71,6 @@ impl Conv2dWgrad {
     }
 }
 
-/// Output pixels that are multiplied at once: their dy stays in the cache.
-const PIXELS: usize = 128;
-/// Rows of the gradient that one task computes at most: a multiple of every tile height.
-const ROWS: usize = 192;
-/// Windows of at most this many floats are gathered.
-const SMALL_WINDOW: usize = 32;
-
-/// One task on the CPU: the gradient's rows `first..first + rows` among those of kernel row `ky`
-/// (or, where windows are gathered, of the whole kernel), summed over `pixels`.
-struct Task<'a> {
-    shape: ConvShape,
-    x: &'a [f32],
-    dy: &'a [f32],
-    pixels: std::ops::Range<usize>,
-    ky: usize,
-    first: usize,
-    rows: usize,
-    gathered: bool,
-}
-
-impl Task<'_> {
-    /// Floats that one output pixel's window takes in the scratch buffer, and the rest of its run.
-    fn scratch_len(&self, pixels: usize, runs: usize) -> usize {
-        let s = &self.shape;
-        if self.gathered { pixels * s.window() } else { (pixels * s.stride + runs * s.kw) * s.cin }
-    }
-
-    fn run(&self, out: &mut [f32]) {
-        let s = &self.shape;
-        let dy_len = Layout::new(PIXELS, s.cout).floats();
-        let runs = PIXELS.min(PIXELS / s.ow() + 2);
-        let direct = s.kw == 1 && s.stride == 1 && s.pad[2] == 0 && s.pad[3] == 0;
-        let x_len = if direct { 0 } else { self.scratch_len(PIXELS, runs) };
-        if self.pixels.is_empty() {
-            out.fill(0.0);
-        }
-        scratch::with(dy_len, |packed| {
-            scratch::with(x_len, |windows| {
-                for first in self.pixels.clone().step_by(PIXELS) {
-                    let end = (first + PIXELS).min(self.pixels.end);
-                    let accumulate = first > self.pixels.start;
-                    self.block(first..end, packed, windows, direct, out, accumulate);
-                }
-            });
-        });
-    }
-
-    /// Adds (or writes) the sum over a few pixels.
-    fn block(
-        &self,
-        pixels: std::ops::Range<usize>,
-        packed: &mut [f32],
-        windows: &mut [f32],
-        direct: bool,
-        out: &mut [f32],
-        accumulate: bool,
-    ) {
-        let s = &self.shape;
-        let layout = Layout::new(pixels.len(), s.cout);
-        layout.pack_rows(packed, |k| &self.dy[(pixels.start + k) * s.cout..][..s.cout]);
-        let mut runs = [Run::default(); PIXELS];
-        let (mut count, mut used, mut p) = (0, 0, pixels.start);
-        while p < pixels.end {
-            let (n, oy, ox) = (p / (s.oh() * s.ow()), p / s.ow() % s.oh(), p % s.ow());
-            let len = (s.ow() - ox).min(pixels.end - p);
-            let b = p - pixels.start;
-            let image = &self.x[n * s.h * s.w * s.cin..][..s.h * s.w * s.cin];
-            let row = |ky: usize| {
-                let iy = (oy * s.stride + ky).checked_sub(s.pad[0]).filter(|iy| *iy < s.h);
-                iy.map(|iy| &image[iy * s.w * s.cin..][..s.w * s.cin])
-            };
-            let column = (ox * s.stride) as isize - s.pad[2] as isize;
-            if self.gathered {
-                for i in 0..len {
-                    let window = &mut windows[used + i * s.window()..][..s.window()];
-                    for (ky, to) in window.chunks_exact_mut(s.kw * s.cin).enumerate() {
-                        let column = column + (i * s.stride) as isize;
-                        copy_padded(to, row(ky).unwrap_or(&[]), column, s.cin);
-                    }
-                }
-                runs[count] = Run { start: used, b, len };
-                (count, used) = (count + 1, used + len * s.window());
-            } else if let Some(row) = row(self.ky) {
-                if direct {
-                    // Rows of x, without their image's offset, start where the slice does.
-                    let start = ((n * s.h + oy + self.ky - s.pad[0]) * s.w + ox) * s.cin;
-                    runs[count] = Run { start, b, len };
-                } else {
-                    let floats = ((len - 1) * s.stride + s.kw) * s.cin;
-                    copy_padded(&mut windows[used..used + floats], row, column, s.cin);
-                    runs[count] = Run { start: used, b, len };
-                    used += floats;
-                }
-                count += 1;
-            }
-            p += len;
-        }
-        let a = if direct && !self.gathered { self.x } else { &*windows };
-        ColumnProduct {
-            a: &a[self.first.min(a.len())..],
-            runs: &runs[..count],
-            stride: if self.gathered { s.window() } else { s.stride * s.cin },
-            rows: self.rows,
-            b: Panels { layout, data: packed },
-            c: out,
-            accumulate,
-        }
-        .run();
-    }
-}
-
 impl Kernel for Conv2dWgrad {
     fn name(&self) -> &'static str {
         "conv2d_wgrad"
@@ -223,26 +108,7 @@ impl Kernel for Conv2dWgrad {
         let [Bind::In(x), Bind::In(dy), Bind::Out(partials), ..] = &mut io.binds else {
             wrong_binds(self.name())
         };
-        let (x, dy): (&[f32], &[f32]) = (x, dy);
-        let (chunk, mut s) = (self.chunk(), self.shape);
-        if (s.kh, s.kw, s.stride, s.pad) == (1, 1, 1, [0; 4]) {
-            // A linear layer: all pixels in one row.
-            (s.w, s.h, s.n) = (s.n * s.h * s.w, 1, 1);
-        }
-        let gathered = s.window() <= SMALL_WINDOW && s.kh * s.kw > 1;
-        // Rows of the gradient that share the source rows of a kernel row.
-        let group = if gathered { s.window() } else { s.kw * s.cin };
-        partials.par_chunks_mut(s.w_len()).enumerate().for_each(|(split, partial)| {
-            let end = ((split + 1) * chunk).min(s.pixels());
-            let pixels = (split * chunk).min(end)..end;
-            partial.par_chunks_mut(group * s.cout).enumerate().for_each(|(ky, rows)| {
-                rows.par_chunks_mut(ROWS * s.cout).enumerate().for_each(|(i, out)| {
-                    let pixels = pixels.clone();
-                    let (first, rows) = (i * ROWS, out.len() / s.cout);
-                    Task { shape: s, x, dy, pixels, ky, first, rows, gathered }.run(out);
-                });
-            });
-        });
+        weight_gradient::run(&self.shape, self.chunk(), x, dy, partials);
     }
     naive_forms!();
 }

@@ -45,6 +45,14 @@ impl ConvShape {
     pub fn w_len(&self) -> usize {
         self.window() * self.cout
     }
+    /// A linear map of each pixel, whatever the images' size.
+    pub fn is_pointwise(&self) -> bool {
+        (self.kh, self.kw, self.stride, self.pad) == (1, 1, 1, [0; 4])
+    }
+    /// The same work with a pointwise map's pixels in one column, or as it is.
+    pub(super) fn rows_of_pixels(self) -> Self {
+        if self.is_pointwise() { ConvShape { n: 1, h: self.pixels(), w: 1, ..self } } else { self }
+    }
     /// One multiplication and one addition per weight and output pixel: the same for all three
     /// kernels.
     pub fn flops(&self) -> u64 {

@@ -1,7 +1,7 @@
 //! Group norm (Wu & He 2018) over channels-last activations: statistics, and the affine map with an
 //! optional SiLU behind it.
 
-use super::cpu::blocks::{par_blocks_mut, repeated_width, rows_per_block};
+use super::cpu::blocks::{fold, par_blocks_mut, repeat, repeated_width, rows_per_block, table};
 use super::cpu::math::{silu, vectorised};
 use super::{
     Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, float, grid_1d, int, wrong_binds,
@@ -127,7 +127,10 @@ impl Kernel for GroupNormStats {
             let end = (begin + block).min(sample);
             let x = &x[unit / blocks * sample..][begin..end];
             CHANNELS.with_borrow_mut(|scratch| {
-                vectorised(|| block_moments(x, shape.c, scratch, groups));
+                vectorised(
+                    #[inline(always)]
+                    || block_moments(x, shape.c, scratch, groups),
+                );
             });
         });
         for (sample, stats) in stats.chunks_exact_mut(2 * shape.groups).enumerate() {
@@ -179,46 +182,61 @@ impl Moments {
 #[inline(always)]
 fn block_moments(x: &[f32], c: usize, scratch: &mut Vec<f32>, groups: &mut [Moments]) {
     let w = repeated_width(c).min(x.len());
-    scratch.clear();
-    scratch.resize(3 * w, 0.0);
-    let (shift, rest) = scratch.split_at_mut(w);
-    let (sums, squares) = rest.split_at_mut(w);
-    for (i, shift) in shift.iter_mut().enumerate() {
-        *shift = x[i % c];
-    }
-    for row in x.chunks(w) {
-        for ((sum, &x), &shift) in sums.iter_mut().zip(row).zip(&*shift) {
-            *sum += x - shift;
-        }
-    }
-    fold_rows(sums, c);
+    let [shift, sums, squares] = table(scratch, w);
+    shift[..c].copy_from_slice(&x[..c]);
+    repeat(shift, c);
+    sums.fill(0.0);
+    squares.fill(0.0);
+    add_rows(
+        x,
+        shift,
+        sums,
+        #[inline(always)]
+        |d| d,
+    );
+    fold(sums, c);
     let rows = (x.len() / c) as f64;
-    for i in 0..w {
-        shift[i] += (f64::from(sums[i % c]) / rows) as f32;
+    for (shift, &sum) in shift.iter_mut().zip(&sums[..c]) {
+        *shift += (f64::from(sum) / rows) as f32;
     }
-    for row in x.chunks(w) {
-        for ((square, &x), &mean) in squares.iter_mut().zip(row).zip(&*shift) {
-            *square += (x - mean) * (x - mean);
-        }
-    }
-    fold_rows(squares, c);
+    repeat(shift, c);
+    add_rows(
+        x,
+        shift,
+        squares,
+        #[inline(always)]
+        |d| d * d,
+    );
+    fold(squares, c);
     let width = c / groups.len();
-    for (g, group) in groups.iter_mut().enumerate() {
-        *group = Moments::default();
-        for i in g * width..(g + 1) * width {
-            let squares = f64::from(squares[i]);
-            *group = group.join(Moments { count: rows, mean: f64::from(shift[i]), squares });
+    let channels = shift.chunks_exact(width).zip(squares.chunks_exact(width));
+    for (group, (means, squares)) in groups.iter_mut().zip(channels) {
+        // All channels count alike: their means first, then the deviations from it.
+        let mean = means.iter().map(|&m| f64::from(m)).sum::<f64>() / width as f64;
+        let mut all = 0.0;
+        for (&m, &square) in means.iter().zip(squares) {
+            all += f64::from(square) + rows * (f64::from(m) - mean) * (f64::from(m) - mean);
         }
+        *group = Moments { count: rows * width as f64, mean, squares: all };
     }
 }
 
-/// Adds the repetitions of a repeated row of channels onto the first.
+/// sums[i] += f(x - shift[i]) over rows of the width of `shift`, four at a time.
 #[inline(always)]
-pub(super) fn fold_rows(repeated: &mut [f32], c: usize) {
-    let (first, rest) = repeated.split_at_mut(c);
-    for again in rest.chunks(c) {
-        for (sum, &v) in first.iter_mut().zip(again) {
-            *sum += v;
+fn add_rows(x: &[f32], shift: &[f32], sums: &mut [f32], f: impl Fn(f32) -> f32) {
+    let w = shift.len();
+    let mut quads = x.chunks_exact(4 * w);
+    for rows in &mut quads {
+        let (ab, cd) = rows.split_at(2 * w);
+        let ((a, b), (c, d)) = (ab.split_at(w), cd.split_at(w));
+        for i in 0..w {
+            let k = shift[i];
+            sums[i] += (f(a[i] - k) + f(b[i] - k)) + (f(c[i] - k) + f(d[i] - k));
+        }
+    }
+    for row in quads.remainder().chunks(w) {
+        for ((sum, &x), &k) in sums.iter_mut().zip(row).zip(shift) {
+            *sum += f(x - k);
         }
     }
 }
@@ -290,14 +308,22 @@ impl Kernel for GroupNorm {
             let x = &x[s * sample + b * block..][..y.len()];
             let stats = &stats[s * 2 * shape.groups..][..2 * shape.groups];
             CHANNELS.with_borrow_mut(|scratch| {
-                vectorised(|| {
-                    let factors = Factors::fill(scratch, shape, stats, gamma, beta);
-                    if shape.silu {
-                        factors.apply(x, y, silu);
-                    } else {
-                        factors.apply(x, y, |v| v);
-                    }
-                });
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let factors = Factors::fill(scratch, shape, stats, gamma, beta);
+                        if shape.silu {
+                            factors.apply(x, y, silu);
+                        } else {
+                            factors.apply(
+                                x,
+                                y,
+                                #[inline(always)]
+                                |v| v,
+                            );
+                        }
+                    },
+                );
             });
         });
     }
@@ -321,14 +347,17 @@ impl<'a> Factors<'a> {
         beta: &[f32],
     ) -> Self {
         let (c, w) = (shape.c, repeated_width(shape.c));
-        scratch.resize(3 * w, 0.0);
-        let (mean, rest) = scratch[..3 * w].split_at_mut(w);
-        let (scale, offset) = rest.split_at_mut(w);
-        for i in 0..w {
-            let group = i % c / shape.group_width();
-            mean[i] = stats[2 * group];
-            scale[i] = stats[2 * group + 1] * gamma[i % c];
-            offset[i] = beta[i % c];
+        let [mean, scale, offset] = table(scratch, w);
+        for (group, stat) in stats.chunks_exact(2).enumerate() {
+            let channels = group * shape.group_width()..(group + 1) * shape.group_width();
+            mean[channels.clone()].fill(stat[0]);
+            for i in channels {
+                scale[i] = stat[1] * gamma[i];
+            }
+        }
+        offset[..c].copy_from_slice(beta);
+        for row in [&mut *mean, scale, offset] {
+            repeat(row, c);
         }
         Factors { mean, scale, beta: offset }
     }
@@ -337,9 +366,12 @@ impl<'a> Factors<'a> {
     fn apply(&self, x: &[f32], y: &mut [f32], f: impl Fn(f32) -> f32) {
         let w = self.mean.len();
         for (y, x) in y.chunks_mut(w).zip(x.chunks(w)) {
-            let factors = self.mean.iter().zip(self.scale).zip(self.beta);
-            for ((y, &x), ((&mean, &scale), &beta)) in y.iter_mut().zip(x).zip(factors) {
-                *y = f((x - mean) * scale + beta);
+            let len = y.len();
+            // One length for all, so that the loop has no bounds checks.
+            let (x, mean, scale) = (&x[..len], &self.mean[..len], &self.scale[..len]);
+            let beta = &self.beta[..len];
+            for i in 0..len {
+                y[i] = f((x[i] - mean[i]) * scale[i] + beta[i]);
             }
         }
     }

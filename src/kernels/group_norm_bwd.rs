@@ -1,9 +1,9 @@
 //! Backward of group norm: per-channel sums first, from which the gradients of gamma and beta
 //! ([`super::norm_param_grad`]) and of x follow.
 
-use super::cpu::blocks::{par_blocks_mut, repeated_width, rows_per_block};
+use super::cpu::blocks::{fold, par_blocks_mut, repeat, repeated_width, rows_per_block, table};
 use super::cpu::math::{silu_slope, vectorised};
-use super::group_norm::{GroupNormShape, exact_shape, fold_rows, label, shapes, stats_fill};
+use super::group_norm::{GroupNormShape, exact_shape, label, shapes, stats_fill};
 use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, int, wrong_binds};
 use crate::naive_forms;
 use rayon::prelude::*;
@@ -112,17 +112,23 @@ impl Kernel for GroupNormBwdSums {
             let (x, dy) = (&x[range.clone()], &dy[range]);
             let stats = &stats[s * 2 * shape.groups..][..2 * shape.groups];
             SCRATCH.with_borrow_mut(|scratch| {
-                vectorised(|| block_sums(shape, x, dy, stats, gamma, beta, scratch, partial));
+                vectorised(
+                    #[inline(always)]
+                    || block_sums(shape, x, dy, stats, gamma, beta, scratch, partial),
+                );
             });
         });
         let of_samples = partials.par_chunks(blocks * 2 * shape.c);
         sums.par_chunks_mut(2 * shape.c).zip(of_samples).for_each(|(sums, parts)| {
-            vectorised(|| {
-                sums.fill(0.0);
-                for part in parts.chunks_exact(2 * shape.c) {
-                    sums.iter_mut().zip(part).for_each(|(sum, v)| *sum += v);
-                }
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    sums.fill(0.0);
+                    for part in parts.chunks_exact(2 * shape.c) {
+                        sums.iter_mut().zip(part).for_each(|(sum, v)| *sum += v);
+                    }
+                },
+            );
         });
         PARTIALS.set(partials);
     }
@@ -132,16 +138,6 @@ impl Kernel for GroupNormBwdSums {
 thread_local! {
     static PARTIALS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
     static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-}
-
-/// The first N rows of a scratch table of rows of `w` floats.
-#[inline(always)]
-fn rows_of<const N: usize>(scratch: &mut Vec<f32>, w: usize) -> [&mut [f32]; N] {
-    if scratch.len() < N * w {
-        scratch.resize(N * w, 0.0);
-    }
-    let mut rows = scratch.chunks_exact_mut(w);
-    std::array::from_fn(|_| rows.next().unwrap_or_default())
 }
 
 #[expect(clippy::too_many_arguments, reason = "the bindings of the kernel")]
@@ -156,42 +152,49 @@ fn block_sums(
     scratch: &mut Vec<f32>,
     out: &mut [f32],
 ) {
-    let (c, w) = (shape.c, repeated_width(shape.c));
-    let [mean, rstd, scale, offset, with_xhat, plain] = rows_of(scratch, w);
-    for i in 0..w {
-        let group = i % c / shape.group_width();
-        mean[i] = stats[2 * group];
-        rstd[i] = stats[2 * group + 1];
-        scale[i] = gamma[i % c];
-        offset[i] = beta[i % c];
+    let (c, width, w) = (shape.c, shape.group_width(), repeated_width(shape.c));
+    let [mean, scale, offset, with_x, plain] = table(scratch, w);
+    for (group, stat) in stats.chunks_exact(2).enumerate() {
+        let channels = group * width..(group + 1) * width;
+        mean[channels.clone()].fill(stat[0]);
+        for i in channels {
+            scale[i] = stat[1] * gamma[i];
+        }
     }
-    with_xhat.fill(0.0);
+    offset[..c].copy_from_slice(beta);
+    for row in [&mut *mean, scale, offset] {
+        repeat(row, c);
+    }
+    with_x.fill(0.0);
     plain.fill(0.0);
+    // rstd is common to a channel: xhat's factor is left to the end.
     for (x, dy) in x.chunks(w).zip(dy.chunks(w)) {
-        let sums = with_xhat.iter_mut().zip(&mut *plain);
-        let stats = mean.iter().zip(&*rstd);
-        let inputs = x.iter().zip(dy).zip(stats);
+        let len = x.len();
+        let (dy, mean, scale) = (&dy[..len], &mean[..len], &scale[..len]);
+        let (offset, with_x, plain) = (&offset[..len], &mut with_x[..len], &mut plain[..len]);
         if shape.silu {
-            let affine = scale.iter().zip(&*offset);
-            for (((a, b), ((&x, &dy), (&mean, &rstd))), (&scale, &offset)) in
-                sums.zip(inputs).zip(affine)
-            {
-                let xhat = (x - mean) * rstd;
-                let g = dy * silu_slope(scale * xhat + offset);
-                *a += g * xhat;
-                *b += g;
+            for i in 0..len {
+                let d = x[i] - mean[i];
+                let g = dy[i] * silu_slope(scale[i] * d + offset[i]);
+                with_x[i] += g * d;
+                plain[i] += g;
             }
         } else {
-            for ((a, b), ((&x, &g), (&mean, &rstd))) in sums.zip(inputs) {
-                *a += g * ((x - mean) * rstd);
-                *b += g;
+            for i in 0..len {
+                with_x[i] += dy[i] * (x[i] - mean[i]);
+                plain[i] += dy[i];
             }
         }
     }
-    fold_rows(with_xhat, c);
-    fold_rows(plain, c);
-    out[..c].copy_from_slice(&with_xhat[..c]);
-    out[c..].copy_from_slice(&plain[..c]);
+    fold(with_x, c);
+    fold(plain, c);
+    let (with_xhat, sums) = out.split_at_mut(c);
+    for (group, stat) in stats.chunks_exact(2).enumerate() {
+        for i in group * width..(group + 1) * width {
+            with_xhat[i] = stat[1] * with_x[i];
+        }
+    }
+    sums.copy_from_slice(&plain[..c]);
 }
 
 /// dx = rstd (gamma g - mean(gamma g) - xhat mean(gamma g xhat)), means over the group.
@@ -304,31 +307,65 @@ impl Kernel for GroupNormBwd {
             let stats = &stats[s * 2 * shape.groups..][..2 * shape.groups];
             let sums = &sums[s * 2 * shape.c..][..2 * shape.c];
             SCRATCH.with_borrow_mut(|scratch| {
-                vectorised(|| {
-                    let factors = BwdFactors::fill(scratch, shape, stats, gamma, beta, sums);
-                    match (shape.silu, self.accum) {
-                        (false, false) => factors.apply(x, dy, dx, |_| 1.0, |_, d| d),
-                        (false, true) => factors.apply(x, dy, dx, |_| 1.0, |dx, d| dx + d),
-                        (true, false) => factors.apply(x, dy, dx, silu_slope, |_, d| d),
-                        (true, true) => factors.apply(x, dy, dx, silu_slope, |dx, d| dx + d),
-                    }
-                });
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let factors = BwdFactors::fill(scratch, shape, stats, gamma, beta, sums);
+                        match (shape.silu, self.accum) {
+                            (false, false) => factors.apply(
+                                x,
+                                dy,
+                                dx,
+                                #[inline(always)]
+                                |_| 1.0,
+                                #[inline(always)]
+                                |_, d| d,
+                            ),
+                            (false, true) => factors.apply(
+                                x,
+                                dy,
+                                dx,
+                                #[inline(always)]
+                                |_| 1.0,
+                                #[inline(always)]
+                                |dx, d| dx + d,
+                            ),
+                            (true, false) => factors.apply(
+                                x,
+                                dy,
+                                dx,
+                                silu_slope,
+                                #[inline(always)]
+                                |_, d| d,
+                            ),
+                            (true, true) => factors.apply(
+                                x,
+                                dy,
+                                dx,
+                                silu_slope,
+                                #[inline(always)]
+                                |dx, d| dx + d,
+                            ),
+                        }
+                    },
+                );
             });
         });
     }
     naive_forms!();
 }
 
-/// What dx needs per channel, repeated (see [`repeated_width`]):
-/// dx = rstd gamma g - rstd mean(gamma g) - xhat rstd mean(gamma g xhat).
+/// What dx needs per channel, repeated (see [`repeated_width`]), with d = x - mean:
+/// g = dy silu'(scale d + beta), dx = scale g - constant - d of_d.
 struct BwdFactors<'a> {
     mean: &'a [f32],
-    rstd: &'a [f32],
-    gamma: &'a [f32],
+    /// rstd gamma.
+    scale: &'a [f32],
     beta: &'a [f32],
-    of_g: &'a [f32],
+    /// rstd mean(gamma g).
     constant: &'a [f32],
-    of_xhat: &'a [f32],
+    /// rstd^2 mean(gamma g xhat).
+    of_d: &'a [f32],
 }
 
 impl<'a> BwdFactors<'a> {
@@ -343,30 +380,24 @@ impl<'a> BwdFactors<'a> {
     ) -> Self {
         let (c, width, w) = (shape.c, shape.group_width(), repeated_width(shape.c));
         let count = (shape.hw * width) as f32;
-        let [mean, rstd, scale, offset, of_g, constant, of_xhat] = rows_of(scratch, w);
-        for group in 0..shape.groups {
+        let [mean, scale, offset, constant, of_d] = table(scratch, w);
+        for (group, stat) in stats.chunks_exact(2).enumerate() {
             let channels = group * width..(group + 1) * width;
             let (mut with_xhat, mut plain) = (0.0, 0.0);
             for i in channels.clone() {
                 with_xhat += gamma[i] * sums[i];
                 plain += gamma[i] * sums[c + i];
+                scale[i] = stat[1] * gamma[i];
             }
-            for i in channels {
-                mean[i] = stats[2 * group];
-                rstd[i] = stats[2 * group + 1];
-                scale[i] = gamma[i];
-                offset[i] = beta[i];
-                of_g[i] = rstd[i] * gamma[i];
-                constant[i] = rstd[i] * (plain / count);
-                of_xhat[i] = rstd[i] * (with_xhat / count);
-            }
+            mean[channels.clone()].fill(stat[0]);
+            constant[channels.clone()].fill(stat[1] * (plain / count));
+            of_d[channels].fill(stat[1] * stat[1] * (with_xhat / count));
         }
-        for row in [&mut *mean, rstd, scale, offset, of_g, constant, of_xhat] {
-            for i in c..w {
-                row[i] = row[i - c];
-            }
+        offset[..c].copy_from_slice(beta);
+        for row in [&mut *mean, scale, offset, constant, of_d] {
+            repeat(row, c);
         }
-        BwdFactors { mean, rstd, gamma: scale, beta: offset, of_g, constant, of_xhat }
+        BwdFactors { mean, scale, beta: offset, constant, of_d }
     }
 
     #[inline(always)]
@@ -381,15 +412,14 @@ impl<'a> BwdFactors<'a> {
         let w = self.mean.len();
         for ((dx, x), dy) in dx.chunks_mut(w).zip(x.chunks(w)).zip(dy.chunks(w)) {
             let len = dx.len();
-            // One length for all, so that the loop below has no bounds checks.
-            let (x, dy) = (&x[..len], &dy[..len]);
-            let (mean, rstd, gamma) = (&self.mean[..len], &self.rstd[..len], &self.gamma[..len]);
-            let (beta, of_g) = (&self.beta[..len], &self.of_g[..len]);
-            let (constant, of_xhat) = (&self.constant[..len], &self.of_xhat[..len]);
+            // One length for all, so that the loop has no bounds checks.
+            let (x, dy, mean) = (&x[..len], &dy[..len], &self.mean[..len]);
+            let (scale, beta) = (&self.scale[..len], &self.beta[..len]);
+            let (constant, of_d) = (&self.constant[..len], &self.of_d[..len]);
             for i in 0..len {
-                let xhat = (x[i] - mean[i]) * rstd[i];
-                let g = dy[i] * slope(gamma[i] * xhat + beta[i]);
-                dx[i] = store(dx[i], of_g[i] * g - constant[i] - xhat * of_xhat[i]);
+                let d = x[i] - mean[i];
+                let g = dy[i] * slope(scale[i] * d + beta[i]);
+                dx[i] = store(dx[i], scale[i] * g - constant[i] - d * of_d[i]);
             }
         }
     }

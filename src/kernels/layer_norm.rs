@@ -163,33 +163,37 @@ impl Kernel for LayerNorm {
         let block = rows_per_block(c);
         let outputs = y.par_chunks_mut(block * c).zip(stats.par_chunks_mut(block * 2));
         outputs.zip(x.par_chunks(block * c)).enumerate().for_each(|(b, ((y, stats), x))| {
-            vectorised(|| {
-                let rows = x.chunks_exact(c).zip(y.chunks_exact_mut(c));
-                for (r, ((x, y), stat)) in rows.zip(stats.chunks_exact_mut(2)).enumerate() {
-                    let (mean, rstd) = row_stats(x, eps);
-                    (stat[0], stat[1]) = (mean, rstd);
-                    match mode {
-                        NormMode::Plain => {
-                            for (y, &x) in y.iter_mut().zip(x) {
-                                *y = (x - mean) * rstd;
+            vectorised(
+                #[inline(always)]
+                || {
+                    let rows = x.chunks_exact(c).zip(y.chunks_exact_mut(c));
+                    for (r, ((x, y), stat)) in rows.zip(stats.chunks_exact_mut(2)).enumerate() {
+                        let (mean, rstd) = row_stats(x, eps);
+                        (stat[0], stat[1]) = (mean, rstd);
+                        match mode {
+                            NormMode::Plain => {
+                                for (y, &x) in y.iter_mut().zip(x) {
+                                    *y = (x - mean) * rstd;
+                                }
                             }
-                        }
-                        NormMode::Affine => {
-                            let factors = factors[0].iter().zip(factors[1]);
-                            for ((y, &x), (&gamma, &beta)) in y.iter_mut().zip(x).zip(factors) {
-                                *y = gamma * ((x - mean) * rstd) + beta;
+                            NormMode::Affine => {
+                                let factors = factors[0].iter().zip(factors[1]);
+                                for ((y, &x), (&gamma, &beta)) in y.iter_mut().zip(x).zip(factors) {
+                                    *y = gamma * ((x - mean) * rstd) + beta;
+                                }
                             }
-                        }
-                        NormMode::Modulate { rows_per_sample } => {
-                            let m = &factors[0][(b * block + r) / rows_per_sample * 2 * c..];
-                            let factors = m[..c].iter().zip(&m[c..2 * c]);
-                            for ((y, &x), (&scale, &shift)) in y.iter_mut().zip(x).zip(factors) {
-                                *y = (x - mean) * rstd * (1.0 + scale) + shift;
+                            NormMode::Modulate { rows_per_sample } => {
+                                let m = &factors[0][(b * block + r) / rows_per_sample * 2 * c..];
+                                let factors = m[..c].iter().zip(&m[c..2 * c]);
+                                for ((y, &x), (&scale, &shift)) in y.iter_mut().zip(x).zip(factors)
+                                {
+                                    *y = (x - mean) * rstd * (1.0 + scale) + shift;
+                                }
                             }
                         }
                     }
-                }
-            });
+                },
+            );
         });
     }
     naive_forms!();

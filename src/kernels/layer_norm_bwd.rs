@@ -105,25 +105,28 @@ impl Kernel for LayerNormBwd {
         dx.par_chunks_mut(block * c).enumerate().for_each(|(b, dx)| {
             SCRATCH.with_borrow_mut(|g| {
                 g.resize(c, 0.0);
-                vectorised(|| {
-                    for (row, dx) in (b * block..).zip(dx.chunks_exact_mut(c)) {
-                        let (x, dy) = (&x[row * c..][..c], &dy[row * c..][..c]);
-                        match mode {
-                            NormMode::Plain => g.copy_from_slice(dy),
-                            NormMode::Affine => product(g, dy, factor, |gamma| gamma),
-                            NormMode::Modulate { rows_per_sample } => {
-                                let m = &factor[row / rows_per_sample * 2 * c..];
-                                product(g, dy, m, |scale| 1.0 + scale);
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for (row, dx) in (b * block..).zip(dx.chunks_exact_mut(c)) {
+                            let (x, dy) = (&x[row * c..][..c], &dy[row * c..][..c]);
+                            match mode {
+                                NormMode::Plain => g.copy_from_slice(dy),
+                                NormMode::Affine => product(g, dy, factor, |gamma| gamma),
+                                NormMode::Modulate { rows_per_sample } => {
+                                    let m = &factor[row / rows_per_sample * 2 * c..];
+                                    product(g, dy, m, |scale| 1.0 + scale);
+                                }
+                            }
+                            let stat = (stats[2 * row], stats[2 * row + 1]);
+                            if accum {
+                                row_gradient(x, g, stat, dx, |dx, d| dx + d);
+                            } else {
+                                row_gradient(x, g, stat, dx, |_, d| d);
                             }
                         }
-                        let stat = (stats[2 * row], stats[2 * row + 1]);
-                        if accum {
-                            row_gradient(x, g, stat, dx, |dx, d| dx + d);
-                        } else {
-                            row_gradient(x, g, stat, dx, |_, d| d);
-                        }
-                    }
-                });
+                    },
+                );
             });
         });
     }
@@ -249,20 +252,23 @@ impl Kernel for LayerNormBwdParams {
         let inputs = x.par_chunks(chunk * c).zip(dy.par_chunks(chunk * c));
         let inputs = inputs.zip(stats.par_chunks(chunk * 2));
         sums.par_chunks_mut(2 * c).zip(inputs).for_each(|(sums, ((x, dy), stats))| {
-            vectorised(|| {
-                if !accum {
-                    sums.fill(0.0);
-                }
-                let (with_xhat, plain) = sums.split_at_mut(c);
-                let rows = x.chunks_exact(c).zip(dy.chunks_exact(c)).zip(stats.chunks_exact(2));
-                for ((x, dy), stat) in rows {
-                    let sums = with_xhat.iter_mut().zip(&mut *plain);
-                    for ((a, b), (&x, &dy)) in sums.zip(x.iter().zip(dy)) {
-                        *a += dy * ((x - stat[0]) * stat[1]);
-                        *b += dy;
+            vectorised(
+                #[inline(always)]
+                || {
+                    if !accum {
+                        sums.fill(0.0);
                     }
-                }
-            });
+                    let (with_xhat, plain) = sums.split_at_mut(c);
+                    let rows = x.chunks_exact(c).zip(dy.chunks_exact(c)).zip(stats.chunks_exact(2));
+                    for ((x, dy), stat) in rows {
+                        let sums = with_xhat.iter_mut().zip(&mut *plain);
+                        for ((a, b), (&x, &dy)) in sums.zip(x.iter().zip(dy)) {
+                            *a += dy * ((x - stat[0]) * stat[1]);
+                            *b += dy;
+                        }
+                    }
+                },
+            );
         });
     }
     naive_forms!();

@@ -78,17 +78,20 @@ impl Kernel for NormParamGrad {
         const CHUNK: usize = 256;
         let outputs = dgamma.par_chunks_mut(CHUNK).zip(dbeta.par_chunks_mut(CHUNK));
         outputs.enumerate().for_each(|(i, (dgamma, dbeta))| {
-            vectorised(|| {
-                for (row, out) in [dgamma, dbeta].into_iter().enumerate() {
-                    if !accum {
-                        out.fill(0.0);
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (row, out) in [dgamma, dbeta].into_iter().enumerate() {
+                        if !accum {
+                            out.fill(0.0);
+                        }
+                        for split in sums.chunks_exact(2 * c) {
+                            let part = &split[row * c + i * CHUNK..][..out.len()];
+                            out.iter_mut().zip(part).for_each(|(sum, v)| *sum += v);
+                        }
                     }
-                    for split in sums.chunks_exact(2 * c) {
-                        let part = &split[row * c + i * CHUNK..][..out.len()];
-                        out.iter_mut().zip(part).for_each(|(sum, v)| *sum += v);
-                    }
-                }
-            });
+                },
+            );
         });
     }
     naive_forms!();

@@ -68,21 +68,24 @@ impl Kernel for SoftmaxRows {
         let [Bind::In(x), Bind::Out(y), ..] = &mut io.binds else { wrong_binds(self.name()) };
         let log = self.log;
         y.par_chunks_mut(self.k).zip(x.par_chunks(self.k)).for_each(|(y, x)| {
-            vectorised(|| {
-                let highest = max(x);
-                for (y, &x) in y.iter_mut().zip(x) {
-                    *y = exp(x - highest);
-                }
-                let mass = sum(y, |v| v);
-                if log {
-                    let log_mass = mass.ln();
+            vectorised(
+                #[inline(always)]
+                || {
+                    let highest = max(x);
                     for (y, &x) in y.iter_mut().zip(x) {
-                        *y = (x - highest) - log_mass;
+                        *y = exp(x - highest);
                     }
-                } else {
-                    y.iter_mut().for_each(|y| *y /= mass);
-                }
-            });
+                    let mass = sum(y, |v| v);
+                    if log {
+                        let log_mass = mass.ln();
+                        for (y, &x) in y.iter_mut().zip(x) {
+                            *y = (x - highest) - log_mass;
+                        }
+                    } else {
+                        y.iter_mut().for_each(|y| *y /= mass);
+                    }
+                },
+            );
         });
     }
     naive_forms!();

@@ -178,15 +178,21 @@ impl Kernel for Unary {
         let (op, accum) = (self.op, self.accum);
         match &mut io.binds {
             [Bind::In(x), Bind::Out(y), ..] => {
-                y.par_chunks_mut(CHUNK)
-                    .zip(x.par_chunks(CHUNK))
-                    .for_each(|(y, x)| vectorised(|| value_f32(op, x, y)));
+                y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
+                    vectorised(
+                        #[inline(always)]
+                        || value_f32(op, x, y),
+                    )
+                });
             }
             [Bind::In(x), Bind::In(dy), Bind::Out(dx), ..] => {
                 let inputs = x.par_chunks(CHUNK).zip(dy.par_chunks(CHUNK));
-                dx.par_chunks_mut(CHUNK)
-                    .zip(inputs)
-                    .for_each(|(dx, (x, dy))| vectorised(|| slope_f32(op, accum, x, dy, dx)));
+                dx.par_chunks_mut(CHUNK).zip(inputs).for_each(|(dx, (x, dy))| {
+                    vectorised(
+                        #[inline(always)]
+                        || slope_f32(op, accum, x, dy, dx),
+                    )
+                });
             }
             _ => wrong_binds(self.name()),
         }

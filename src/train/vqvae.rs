@@ -18,6 +18,8 @@ use crate::tape::Tape;
 use std::path::Path;
 use std::sync::Arc;
 
+/// The state that remembers the moving counts at the last check for dead codes.
+const CHECKED: &str = "ema_n_checked";
 /// Images in a reconstruction picture.
 const SHOWN: usize = 8;
 
@@ -332,11 +334,13 @@ impl VqVaeJob {
         let counts: Vec<f32> = counts.iter().map(|c| (c * tokens / n as f32).max(tau)).collect();
         let sums: Vec<f32> = book.iter().enumerate().map(|(i, e)| e * counts[i / d]).collect();
         let (ema_n, ema_m) = (store.state(EMA_N, k)?, store.state(EMA_M, k * d)?);
+        let checked = store.state(CHECKED, k)?;
         store.write_f32(ema_n, &counts)?;
+        store.write_f32(checked, &counts)?;
         store.write_f32(ema_m, &sums)
     }
 
-    /// tau: a code with a smaller moving count is dead.
+    /// tau: a code that is chosen less often a step is dead.
     fn revival_count(&self) -> f32 {
         let tokens = self.config.train.batch * self.tokens;
         let uniform = tokens as f64 / self.config.model.num_vq_embeddings as f64;
@@ -345,16 +349,23 @@ impl VqVaeJob {
 
     /// Dead codes move to latents of this step, picked with probability proportional to their
     /// squared distance and jittered by a hundredth of the latents' spread. A pure function of
-    /// (seed, step) and of what the step computed, so a resumed run does the same.
+    /// (seed, step) and of what the steps computed, so a resumed run does the same.
+    ///
+    /// Dead means: hardly chosen since the last check. The moving count itself takes hundreds of
+    /// steps to forget a good start (32 tokens a step at decay .99 need 300 steps to fall to 1.6),
+    /// but what was added to it since the last check is known: N - g^w N_then, over 1 - g^w.
     fn revive(&self, store: &mut Store, plan: &Plan, step: u64) -> Result<()> {
         let (k, d) = (self.config.model.num_vq_embeddings, self.config.model.vq_embed_dim);
         let [n_range, m_range] = [store.find_state(EMA_N)?, store.find_state(EMA_M)?];
-        let book_range = store.find_state(CODEBOOK)?;
+        let (book_range, checked) = (store.find_state(CODEBOOK)?, store.state(CHECKED, k)?);
         let mut counts = store.read_f32(n_range)?;
+        let before = store.read_f32(checked)?;
         let tau = self.revival_count();
-        let mut dead: Vec<usize> = (0..k).filter(|&i| counts[i] < tau).collect();
+        let kept = self.config.quantiser.ema_decay.powi(self.config.quantiser.revive_every as i32);
+        let recent = |i: usize| (f64::from(counts[i]) - kept * f64::from(before[i])) / (1.0 - kept);
+        let mut dead: Vec<usize> = (0..k).filter(|&i| recent(i) < f64::from(tau)).collect();
         if dead.is_empty() {
-            return Ok(());
+            return store.write_f32(checked, &counts);
         }
         let (z, d2) = (store.read_f32(plan.output("z")?)?, store.read_f32(plan.output("d2")?)?);
         // At most half of the step's latents, so that picks stay distinct.
@@ -371,6 +382,7 @@ impl VqVaeJob {
             }
         }
         store.write_f32(n_range, &counts)?;
+        store.write_f32(checked, &counts)?;
         store.write_f32(m_range, &sums)?;
         store.write_f32(book_range, &book)
     }

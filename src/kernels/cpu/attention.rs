@@ -8,7 +8,7 @@
 //! Only the block is transposed, once. Every lane is computed alone and in a fixed order, so the
 //! bits depend neither on the number of threads nor on how tokens are grouped into blocks.
 
-use super::math::exp;
+use super::math::exp_lanes;
 use crate::kernels::attention::AttentionShape;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -24,8 +24,13 @@ const TOGETHER: usize = 4;
 /// One value for each token of a block.
 type Lanes<S> = [<S as Simd>::f32s; 2];
 
+/// A cache line, so that no register load of the scratch straddles two.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
 thread_local! {
-    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A head of consecutive tokens: token j starts at `data[j * stride]` and has `d` components.
@@ -58,12 +63,14 @@ fn dots<S: Simd>(simd: S, tokens: Tokens<'_>, block: &[Lanes<S>], out: &mut [Lan
     let zero = [simd.splat_f32s(0.0); 2];
     let (groups, rest) = out.as_chunks_mut::<TOGETHER>();
     for (g, out) in groups.iter_mut().enumerate() {
-        let rows: [&[f32]; TOGETHER] =
-            std::array::from_fn(|r| &tokens.token(g * TOGETHER + r)[..block.len()]);
+        let at = g * TOGETHER;
+        let (a, b) = (tokens.token(at), tokens.token(at + 1));
+        let (c, d) = (tokens.token(at + 2), tokens.token(at + 3));
         let mut sums = [zero; TOGETHER];
-        for (x, t) in block.iter().enumerate() {
+        for (t, ((&a, &b), (&c, &d))) in block.iter().zip(a.iter().zip(b).zip(c.iter().zip(d))) {
+            let components = [a, b, c, d];
             for r in 0..TOGETHER {
-                let a = simd.splat_f32s(rows[r][x]);
+                let a = simd.splat_f32s(components[r]);
                 sums[r][0] = simd.mul_add_e_f32s(a, t[0], sums[r][0]);
                 sums[r][1] = simd.mul_add_e_f32s(a, t[1], sums[r][1]);
             }
@@ -109,12 +116,29 @@ fn mix<S: Simd>(simd: S, tokens: Tokens<'_>, weights: &[Lanes<S>], sums: &mut [L
     }
 }
 
-/// exp of every float of a block of scores.
+/// exp(score - from[lane]) of a row of scores.
 #[inline(always)]
-fn exp_all<S: Simd>(scores: &mut [Lanes<S>]) {
-    for v in bytemuck::cast_slice_mut::<S::f32s, f32>(scores.as_flattened_mut()) {
-        *v = exp(*v);
-    }
+fn exp_above<S: Simd>(simd: S, score: Lanes<S>, from: Lanes<S>) -> Lanes<S> {
+    let above = [simd.sub_f32s(score[0], from[0]), simd.sub_f32s(score[1], from[1])];
+    [exp_lanes(simd, above[0]), exp_lanes(simd, above[1])]
+}
+
+/// Lane by lane a b.
+#[inline(always)]
+fn product<S: Simd>(simd: S, a: Lanes<S>, b: Lanes<S>) -> Lanes<S> {
+    [simd.mul_f32s(a[0], b[0]), simd.mul_f32s(a[1], b[1])]
+}
+
+/// Lane by lane a + b.
+#[inline(always)]
+fn plus<S: Simd>(simd: S, a: Lanes<S>, b: Lanes<S>) -> Lanes<S> {
+    [simd.add_f32s(a[0], b[0]), simd.add_f32s(a[1], b[1])]
+}
+
+/// Lane by lane p (dp - delta).
+#[inline(always)]
+fn score_gradient<S: Simd>(simd: S, p: Lanes<S>, dp: Lanes<S>, delta: Lanes<S>) -> Lanes<S> {
+    product(simd, p, [simd.sub_f32s(dp[0], delta[0]), simd.sub_f32s(dp[1], delta[1])])
 }
 
 /// Lays the components of up to a block of tokens across the lanes, times `factor`; the lanes of
@@ -124,31 +148,74 @@ fn pack<S: Simd>(tokens: Tokens<'_>, count: usize, factor: f32, block: &mut [Lan
     let lanes = 2 * S::F32_LANES;
     let flat: &mut [f32] = bytemuck::cast_slice_mut(block.as_flattened_mut());
     flat.fill(0.0);
+    let whole = (count & !3, tokens.d & !3);
+    for lane in (0..whole.0).step_by(4) {
+        for x in (0..whole.1).step_by(4) {
+            let mut square = [[0.0; 4]; 4];
+            for (r, row) in square.iter_mut().enumerate() {
+                row.copy_from_slice(&tokens.token(lane + r)[x..x + 4]);
+            }
+            for (r, row) in transpose(square).iter().enumerate() {
+                let out = &mut flat[(x + r) * lanes + lane..][..4];
+                for (out, &v) in out.iter_mut().zip(row) {
+                    *out = v * factor;
+                }
+            }
+        }
+    }
     for lane in 0..count {
-        for (x, &v) in tokens.token(lane).iter().enumerate() {
+        let from = if lane < whole.0 { whole.1 } else { 0 };
+        for (x, &v) in tokens.token(lane).iter().enumerate().skip(from) {
             flat[x * lanes + lane] = v * factor;
         }
     }
 }
 
-/// The reverse of [`pack`]: token `lane` of `out` becomes component by component sums[x][lane] *
+/// The reverse of [`pack`]: component x of token `lane` of `out` becomes sums[x][lane] *
 /// factor[lane].
 #[inline(always)]
 fn unpack<S: Simd>(
-    sums: &[Lanes<S>],
+    simd: S,
+    sums: &mut [Lanes<S>],
+    factor: Lanes<S>,
     out: &mut [f32],
     stride: usize,
     count: usize,
-    factor: impl Fn(usize) -> f32,
 ) {
-    let lanes = 2 * S::F32_LANES;
+    for sum in &mut *sums {
+        *sum = product(simd, *sum, factor);
+    }
+    let (lanes, d) = (2 * S::F32_LANES, sums.len());
     let flat: &[f32] = bytemuck::cast_slice(sums.as_flattened());
-    for lane in 0..count {
-        let out = &mut out[lane * stride..][..sums.len()];
-        for (x, v) in out.iter_mut().enumerate() {
-            *v = flat[x * lanes + lane] * factor(lane);
+    let whole = (count & !3, d & !3);
+    for lane in (0..whole.0).step_by(4) {
+        for x in (0..whole.1).step_by(4) {
+            let mut square = [[0.0; 4]; 4];
+            for (r, row) in square.iter_mut().enumerate() {
+                row.copy_from_slice(&flat[(x + r) * lanes + lane..][..4]);
+            }
+            for (r, row) in transpose(square).iter().enumerate() {
+                out[(lane + r) * stride + x..][..4].copy_from_slice(row);
+            }
         }
     }
+    for lane in 0..count {
+        let from = if lane < whole.0 { whole.1 } else { 0 };
+        for x in from..d {
+            out[lane * stride + x] = flat[x * lanes + lane];
+        }
+    }
+}
+
+/// Plain moves that LLVM turns into shuffles.
+#[inline(always)]
+fn transpose([a, b, c, d]: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
+    [
+        [a[0], b[0], c[0], d[0]],
+        [a[1], b[1], c[1], d[1]],
+        [a[2], b[2], c[2], d[2]],
+        [a[3], b[3], c[3], d[3]],
+    ]
 }
 
 /// Per-token values across the lanes; missing tokens repeat the last.
@@ -165,15 +232,16 @@ fn lanes_of<S: Simd>(values: &[f32]) -> Lanes<S> {
 /// Cuts the scratch into tables of the given numbers of rows.
 #[inline(always)]
 fn tables<S: Simd, const N: usize>(
-    scratch: &mut Vec<f32>,
+    scratch: &mut Vec<Line>,
     rows: [usize; N],
 ) -> [&mut [Lanes<S>]; N] {
-    let lanes = 2 * S::F32_LANES;
-    let words = rows.iter().sum::<usize>() * lanes;
-    if scratch.len() < words {
-        scratch.resize(words, 0.0);
+    let words = rows.iter().sum::<usize>() * 2 * S::F32_LANES;
+    let lines = words.div_ceil(16);
+    if scratch.len() < lines {
+        scratch.resize(lines, bytemuck::Zeroable::zeroed());
     }
-    let all: &mut [S::f32s] = bytemuck::cast_slice_mut(&mut scratch[..words]);
+    let all: &mut [f32] = bytemuck::cast_slice_mut(scratch);
+    let all: &mut [S::f32s] = bytemuck::cast_slice_mut(&mut all[..words]);
     let mut rest: &mut [Lanes<S>] = all.as_chunks_mut().0;
     rows.map(|n| {
         let (table, tail) = std::mem::take(&mut rest).split_at_mut(n);
@@ -242,7 +310,7 @@ struct Forward<'a> {
     /// The unit's rows of y, and its lse [queries, heads].
     y: &'a mut [f32],
     lse: &'a mut [f32],
-    scratch: &'a mut Vec<f32>,
+    scratch: &'a mut Vec<Line>,
 }
 
 impl WithSimd for Forward<'_> {
@@ -271,34 +339,24 @@ impl WithSimd for Forward<'_> {
                         higher[0] = simd.max_f32s(higher[0], score[0]);
                         higher[1] = simd.max_f32s(higher[1], score[1]);
                     }
-                    for score in &mut *scores {
-                        score[0] = simd.sub_f32s(score[0], higher[0]);
-                        score[1] = simd.sub_f32s(score[1], higher[1]);
-                    }
-                    exp_all::<S>(scores);
-                    let mut shrink = [[
-                        simd.sub_f32s(highest[0], higher[0]),
-                        simd.sub_f32s(highest[1], higher[1]),
-                    ]];
-                    exp_all::<S>(&mut shrink);
-                    let [shrink] = shrink;
+                    let shrink = exp_above(simd, highest, higher);
                     highest = higher;
-                    for i in 0..2 {
-                        mass[i] = simd.mul_f32s(mass[i], shrink[i]);
-                        for score in &*scores {
-                            mass[i] = simd.add_f32s(mass[i], score[i]);
-                        }
+                    mass = product(simd, mass, shrink);
+                    for score in &mut *scores {
+                        *score = exp_above(simd, *score, higher);
+                        mass = plus(simd, mass, *score);
                     }
                     for sum in &mut *sums {
-                        sum[0] = simd.mul_f32s(sum[0], shrink[0]);
-                        sum[1] = simd.mul_f32s(sum[1], shrink[1]);
+                        *sum = product(simd, *sum, shrink);
                     }
                     mix(simd, values.skip(begin), scores, sums);
                 }
+                let y = &mut y[start * stride + head * d..];
+                let one = simd.splat_f32s(1.0);
+                let share = [simd.div_f32s(one, mass[0]), simd.div_f32s(one, mass[1])];
+                unpack(simd, sums, share, y, stride, count);
                 let mass: &[f32] = bytemuck::cast_slice(&mass);
                 let highest: &[f32] = bytemuck::cast_slice(&highest);
-                let y = &mut y[start * stride + head * d..];
-                unpack::<S>(sums, y, stride, count, |lane| 1.0 / mass[lane]);
                 for lane in 0..count {
                     lse[(start + lane) * s.heads + head] = highest[lane] + mass[lane].ln();
                 }
@@ -310,15 +368,18 @@ impl WithSimd for Forward<'_> {
 /// See [`crate::kernels::attention_bwd::AttentionDelta`].
 pub fn delta(s: &AttentionShape, y: &[f32], dy: &[f32], delta: &mut [f32]) {
     delta.par_chunks_mut(s.heads * s.lq).enumerate().for_each(|(b, delta)| {
-        super::math::vectorised(|| {
-            for (head, delta) in delta.chunks_exact_mut(s.lq).enumerate() {
-                for (i, delta) in delta.iter_mut().enumerate() {
-                    let at = s.query(b, head, i);
-                    let (y, dy) = (&y[at..at + s.d], &dy[at..at + s.d]);
-                    *delta = super::reduce::sum2(y, dy, |y, dy| y * dy);
+        super::math::vectorised(
+            #[inline(always)]
+            || {
+                for (head, delta) in delta.chunks_exact_mut(s.lq).enumerate() {
+                    for (i, delta) in delta.iter_mut().enumerate() {
+                        let at = s.query(b, head, i);
+                        let (y, dy) = (&y[at..at + s.d], &dy[at..at + s.d]);
+                        *delta = super::reduce::sum2(y, dy, |y, dy| y * dy);
+                    }
                 }
-            }
-        });
+            },
+        );
     });
 }
 
@@ -364,7 +425,7 @@ struct BackwardKv<'a> {
     first: usize,
     dk: &'a mut [f32],
     dv: &'a mut [f32],
-    scratch: &'a mut Vec<f32>,
+    scratch: &'a mut Vec<Line>,
 }
 
 impl WithSimd for BackwardKv<'_> {
@@ -395,21 +456,17 @@ impl WithSimd for BackwardKv<'_> {
                     dots(simd, queries.skip(begin), k_block, p);
                     dots(simd, upstream.skip(begin), v_block, ds);
                     for (p, &lse) in p.iter_mut().zip(&lse[begin..]) {
-                        let lse = simd.splat_f32s(lse);
-                        *p = p.map(|p| simd.sub_f32s(p, lse));
+                        *p = exp_above(simd, *p, [simd.splat_f32s(lse); 2]);
                     }
-                    exp_all::<S>(p);
                     for ((ds, p), &delta) in ds.iter_mut().zip(&*p).zip(&delta[begin..]) {
-                        let delta = simd.splat_f32s(delta);
-                        ds[0] = simd.mul_f32s(p[0], simd.sub_f32s(ds[0], delta));
-                        ds[1] = simd.mul_f32s(p[1], simd.sub_f32s(ds[1], delta));
+                        *ds = score_gradient(simd, *p, *ds, [simd.splat_f32s(delta); 2]);
                     }
                     mix(simd, upstream.skip(begin), p, v_sums);
                     mix(simd, queries.skip(begin), ds, k_sums);
                 }
                 let out = start * stride + head * d;
-                unpack::<S>(k_sums, &mut dk[out..], stride, count, |_| s.scale);
-                unpack::<S>(v_sums, &mut dv[out..], stride, count, |_| 1.0);
+                unpack(simd, k_sums, [simd.splat_f32s(s.scale); 2], &mut dk[out..], stride, count);
+                unpack(simd, v_sums, [simd.splat_f32s(1.0); 2], &mut dv[out..], stride, count);
             }
         }
     }
@@ -443,7 +500,7 @@ struct BackwardQ<'a> {
     /// First query of the unit.
     first: usize,
     dq: &'a mut [f32],
-    scratch: &'a mut Vec<f32>,
+    scratch: &'a mut Vec<Line>,
 }
 
 impl WithSimd for BackwardQ<'_> {
@@ -473,18 +530,15 @@ impl WithSimd for BackwardQ<'_> {
                     dots(simd, keys.skip(begin), q_block, p);
                     dots(simd, values.skip(begin), dy_block, ds);
                     for p in &mut *p {
-                        p[0] = simd.sub_f32s(p[0], lse[0]);
-                        p[1] = simd.sub_f32s(p[1], lse[1]);
+                        *p = exp_above(simd, *p, lse);
                     }
-                    exp_all::<S>(p);
                     for (ds, p) in ds.iter_mut().zip(&*p) {
-                        ds[0] = simd.mul_f32s(p[0], simd.sub_f32s(ds[0], delta[0]));
-                        ds[1] = simd.mul_f32s(p[1], simd.sub_f32s(ds[1], delta[1]));
+                        *ds = score_gradient(simd, *p, *ds, delta);
                     }
                     mix(simd, keys.skip(begin), ds, sums);
                 }
                 let out = start * stride + head * d;
-                unpack::<S>(sums, &mut dq[out..], stride, count, |_| s.scale);
+                unpack(simd, sums, [simd.splat_f32s(s.scale); 2], &mut dq[out..], stride, count);
             }
         }
     }

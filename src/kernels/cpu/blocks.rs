@@ -3,8 +3,9 @@
 
 use rayon::prelude::*;
 
-/// Floats of a block that stays in the first-level cache beside its inputs.
-pub const BLOCK: usize = 4096;
+/// Floats of a block: with its inputs in the second-level cache, and large beside what is prepared
+/// for it (per-channel factors).
+pub const BLOCK: usize = 16_384;
 
 /// Rows of `width` floats that make a block of about [`BLOCK`] floats.
 pub fn rows_per_block(width: usize) -> usize {
@@ -23,8 +24,38 @@ pub fn par_blocks_mut(
     })
 }
 
-/// Per-channel factors repeated until a row is worth vectorising: rows of few channels are handled
-/// several at a time, as one row of `repeated_width` floats.
+/// Width of a row worth a vector loop: rows of few channels are handled several at a time, as one
+/// row of `repeated_width(c)` floats, with per-channel factors repeated by [`repeat`].
 pub fn repeated_width(c: usize) -> usize {
-    c * 64usize.div_ceil(c)
+    c * 256usize.div_ceil(c)
+}
+
+/// Repeats the first `c` floats of a row over the rest of it.
+#[inline(always)]
+pub fn repeat(row: &mut [f32], c: usize) {
+    let (first, rest) = row.split_at_mut(c);
+    for again in rest.chunks_mut(c) {
+        again.copy_from_slice(&first[..again.len()]);
+    }
+}
+
+/// Adds the repetitions of the first `c` floats of a row onto them.
+#[inline(always)]
+pub fn fold(row: &mut [f32], c: usize) {
+    let (first, rest) = row.split_at_mut(c);
+    for again in rest.chunks(c) {
+        for (sum, &v) in first.iter_mut().zip(again) {
+            *sum += v;
+        }
+    }
+}
+
+/// The first N rows of a scratch table of rows of `width` floats; it grows once.
+#[inline(always)]
+pub fn table<const N: usize>(scratch: &mut Vec<f32>, width: usize) -> [&mut [f32]; N] {
+    if scratch.len() < N * width {
+        scratch.resize(N * width, 0.0);
+    }
+    let mut rows = scratch.chunks_exact_mut(width);
+    std::array::from_fn(|_| rows.next().unwrap_or_default())
 }

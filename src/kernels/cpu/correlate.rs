@@ -4,16 +4,15 @@
 //! floats are gathered whole, so that the product has one long segment instead of many short ones.
 
 use super::panels::{Layout, Panels};
-use super::product::RowProduct;
+use super::product::{ColumnProduct, Right, RowProduct, Run};
 use super::scratch;
+use super::window::{SMALL_WINDOW, copy_padded, copy_strided};
 use crate::kernels::ConvShape;
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Output pixels that are computed together: a multiple of every tile height.
 const PIXELS: usize = 192;
-/// Windows of at most this many floats are gathered.
-const SMALL_WINDOW: usize = 32;
 
 /// `out[o(q), n] (+)= sum over ty, tx, c of source[q step + origin + t, c] b[(ty, tx, c), n]` for all
 /// `q` of a grid, where `o(q) = q out_step + out_origin`; the source is zero outside its borders.
@@ -77,7 +76,13 @@ impl Correlation {
     }
 
     pub fn layout(&self) -> Layout {
-        Layout::new(self.window(), self.n)
+        Layout::for_rows(self.window(), self.n)
+    }
+
+    /// Short windows are gathered, transposed, so that there is one long sum instead of many short
+    /// ones.
+    fn gathers(&self) -> bool {
+        self.window() <= SMALL_WINDOW && self.taps[0] > 1 && !self.layout().is_narrow()
     }
 
     fn source_len(&self) -> usize {
@@ -112,20 +117,6 @@ impl Correlation {
             if !accumulate {
                 self.clear(out, rows.start, grid);
             }
-        } else if self.window() <= SMALL_WINDOW && self.taps != [1, 1] {
-            let len = grid.len() * self.grid[1] * self.window();
-            scratch::with(len, |windows| {
-                self.gather(source, grid.clone(), windows);
-                let view = View {
-                    data: windows,
-                    row: self.grid[1] * self.window(),
-                    column: self.window(),
-                    segments: 1,
-                    segment_stride: 0,
-                    segment_len: self.window(),
-                };
-                self.product(view, b, out, rows.start, grid, accumulate);
-            });
         } else if self.inside() {
             let pitch = self.source[1] * self.channels;
             let corner = (grid.start * self.step + self.origin[0] as usize) * pitch
@@ -166,19 +157,6 @@ impl Correlation {
         }
     }
 
-    /// Copies the windows of all pixels of some grid rows.
-    fn gather(&self, source: &[f32], grid: Range<usize>, windows: &mut [f32]) {
-        let len = self.taps[1] * self.channels;
-        let pixels = grid.flat_map(|qy| (0..self.grid[1]).map(move |qx| (qy, qx)));
-        for ((qy, qx), window) in pixels.zip(windows.chunks_exact_mut(self.window())) {
-            let column = (qx * self.step) as isize + self.origin[1];
-            for (ty, to) in window.chunks_exact_mut(len).enumerate() {
-                let row = (qy * self.step + ty) as isize + self.origin[0];
-                copy_padded(to, self.source_row(source, row), column, self.channels);
-            }
-        }
-    }
-
     /// Zeroes the output pixels of some grid rows.
     fn clear(&self, out: &mut [f32], first_row: usize, grid: Range<usize>) {
         for qy in grid {
@@ -204,14 +182,37 @@ impl Correlation {
         grid: Range<usize>,
         accumulate: bool,
     ) {
-        let (mut a_rows, mut c_rows) = ([0; PIXELS], [0; PIXELS]);
         let pixels = grid.len() * self.grid[1];
+        let offset = |p: usize| {
+            let (qy, qx) = (p / self.grid[1], p % self.grid[1]);
+            let at = qy * view.row + qx * view.column;
+            (at, self.out_offset(grid.start + qy, qx, first_row))
+        };
+        if self.gathers() {
+            let window = self.window();
+            scratch::with(pixels * window, |windows| {
+                for (k, to) in windows.chunks_exact_mut(pixels).enumerate() {
+                    let from = k / view.segment_len * view.segment_stride + k % view.segment_len;
+                    for (qy, to) in to.chunks_exact_mut(self.grid[1]).enumerate() {
+                        copy_strided(to, 1, &view.data[from + qy * view.row..], view.column);
+                    }
+                }
+                let mut c_rows = [0; PIXELS];
+                for p0 in (0..pixels).step_by(PIXELS) {
+                    let c_rows = &mut c_rows[..PIXELS.min(pixels - p0)];
+                    c_rows.iter_mut().enumerate().for_each(|(i, c)| *c = offset(p0 + i).1);
+                    let runs = [Run { start: p0, b: 0, len: window }];
+                    let (a, stride, b) = (&*windows, pixels, Right::Packed(b));
+                    ColumnProduct { a, runs: &runs, stride, b, c: out, c_rows, accumulate }.run();
+                }
+            });
+            return;
+        }
+        let (mut a_rows, mut c_rows) = ([0; PIXELS], [0; PIXELS]);
         for p0 in (0..pixels).step_by(PIXELS) {
             let count = PIXELS.min(pixels - p0);
             for (i, (a, c)) in a_rows.iter_mut().zip(&mut c_rows).enumerate().take(count) {
-                let (qy, qx) = ((p0 + i) / self.grid[1], (p0 + i) % self.grid[1]);
-                *a = qy * view.row + qx * view.column;
-                *c = self.out_offset(grid.start + qy, qx, first_row);
+                (*a, *c) = offset(p0 + i);
             }
             RowProduct {
                 a: view.data,
@@ -238,19 +239,6 @@ struct View<'a> {
     segments: usize,
     segment_stride: usize,
     segment_len: usize,
-}
-
-/// Copies pixels `first..` of a row into `to`, zeros where the row has none.
-pub fn copy_padded(to: &mut [f32], row: &[f32], first: isize, channels: usize) {
-    let pixels = (row.len() / channels) as isize;
-    let count = (to.len() / channels) as isize;
-    let from = first.clamp(0, pixels);
-    let end = (first + count).clamp(from, pixels);
-    let before = (-first).clamp(0, count) as usize * channels;
-    let inner = (end - from) as usize * channels;
-    to[..before].fill(0.0);
-    to[before..before + inner].copy_from_slice(&row[from as usize * channels..][..inner]);
-    to[before + inner..].fill(0.0);
 }
 
 /// Runs correlations `phase(0..phases)` of a batch of images over disjoint pixels of `out`. Their

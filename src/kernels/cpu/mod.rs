@@ -6,6 +6,8 @@
 //! * [`panels`]: packing of the right operand.
 //! * [`product`]: tiles over rows, columns and summands, blocked for the caches.
 //! * [`correlate`]: a convolution, or one phase of its data gradient, as such a product.
+//! * [`weight_gradient`]: the weight gradient of a convolution.
+//! * [`window`]: copies of the source under a window.
 //! * [`scratch`]: buffers that are reused from call to call.
 //!
 //! Everything else: [`math`] (exp and sigmoid that vectorise), [`attention`], [`blocks`] and [`reduce`].
@@ -23,3 +25,5 @@ pub mod product;
 pub mod reduce;
 pub mod scratch;
 pub mod tile;
+pub mod weight_gradient;
+pub mod window;

@@ -5,15 +5,18 @@ use super::tile;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-/// Sizes of a packed `k x n` matrix on this CPU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Sizes of a packed `k x n` matrix, and the instructions that they suit.
+#[derive(Debug, Clone, Copy)]
 pub struct Layout {
+    pub(super) arch: Arch,
     pub k: usize,
     pub n: usize,
     /// Floats of a vector.
     lanes: usize,
     /// Columns of a panel; the last panel holds the rest, in whole vectors.
     width: usize,
+    /// Instead of panels: the columns one after another, each contiguous.
+    narrow: bool,
 }
 
 struct Lanes;
@@ -27,13 +30,32 @@ impl WithSimd for Lanes {
 
 impl Layout {
     pub fn new(k: usize, n: usize) -> Self {
-        let (lanes, width) = Arch::new().dispatch(Lanes);
-        Layout { k, n, lanes, width }
+        Layout::on(Arch::new(), k, n)
+    }
+
+    /// For given instructions instead of this CPU's widest.
+    pub(super) fn on(arch: Arch, k: usize, n: usize) -> Self {
+        let (lanes, width) = arch.dispatch(Lanes);
+        Layout { arch, k, n, lanes, width, narrow: false }
+    }
+
+    /// For a [`super::product::RowProduct`], which multiplies by few columns in another way.
+    pub fn for_rows(k: usize, n: usize) -> Self {
+        Layout::new(k, n).or_narrow()
+    }
+
+    /// Narrow where a tile would fill less than a third of its vectors.
+    pub(super) fn or_narrow(self) -> Self {
+        Layout { narrow: 3 * self.n < self.lanes && self.k >= self.lanes, ..self }
+    }
+
+    pub fn is_narrow(&self) -> bool {
+        self.narrow
     }
 
     /// Floats of the packed matrix.
     pub fn floats(&self) -> usize {
-        self.k * self.n.next_multiple_of(self.lanes)
+        self.k * if self.narrow { self.n } else { self.n.next_multiple_of(self.lanes) }
     }
 
     pub fn count(&self) -> usize {
@@ -49,6 +71,13 @@ impl Layout {
 
     /// Packs a matrix whose row `k` is `row(k)`.
     pub fn pack_rows<'s>(&self, out: &mut [f32], row: impl Fn(usize) -> &'s [f32] + Sync) {
+        if self.narrow {
+            for k in 0..self.k {
+                let to = out[k..].iter_mut().step_by(self.k);
+                to.zip(row(k)).for_each(|(to, &v)| *to = v);
+            }
+            return;
+        }
         self.each_panel(out, |first, columns, width, panel| {
             for (k, to) in panel.chunks_exact_mut(width).enumerate() {
                 to[..columns].copy_from_slice(&row(k)[first..first + columns]);
@@ -67,6 +96,13 @@ impl Layout {
     ) {
         // As many rows at a time as a cache line of a column holds.
         const ROWS: usize = 16;
+        if self.narrow {
+            for (i, to) in out[..self.floats()].chunks_exact_mut(len).enumerate() {
+                let segments = self.k / len;
+                to.copy_from_slice(column(i % segments, i / segments));
+            }
+            return;
+        }
         self.each_panel(out, |first, columns, width, panel| {
             for (s, segment) in panel.chunks_mut(width * len).enumerate() {
                 for (block, rows) in segment.chunks_mut(width * ROWS).enumerate() {
@@ -112,7 +148,8 @@ pub struct Panel<'a> {
     pub columns: usize,
     /// Vectors of a row.
     pub vectors: usize,
-    /// `[k][vectors]`.
+    /// Floats from one row to the next.
+    pub pitch: usize,
     pub data: &'a [f32],
 }
 
@@ -122,7 +159,7 @@ impl<'a> Panels<'a> {
         (0..layout.count()).map(move |j| {
             let (first, columns, width) = layout.columns(j);
             let data = &self.data[first * layout.k..][..width * layout.k];
-            Panel { first, columns, vectors: width / layout.lanes, data }
+            Panel { first, columns, vectors: width / layout.lanes, pitch: width, data }
         })
     }
 }

@@ -12,48 +12,55 @@ pub const fn max_vectors<S: Simd>() -> usize {
     if S::REGISTER_COUNT >= 32 { 4 } else { 2 }
 }
 
+/// No tile is wider than this.
+pub const MAX_WIDTH: usize = 64;
+
 /// Sums of a tile.
 pub type Sums<S, const MR: usize, const NV: usize> = [[<S as Simd>::f32s; NV]; MR];
 
-/// `sums[i][j] += sum_k a[i][k] b[k][j]` where `a[i]` are slices of equal length, read one element
-/// of each row at a time, and `b` is `[k][NV vectors]`.
+/// `sums[i][j] + sum_k a[i][k] b[k][j]`, where `a[i]` are `MR` slices of length `len`, read one element
+/// of each at a time, and `b` is `[len][NV vectors]`.
 #[inline(always)]
 pub fn add_rows<S: Simd, const MR: usize, const NV: usize>(
     simd: S,
-    sums: &mut Sums<S, MR, NV>,
-    a: [&[f32]; MR],
+    mut sums: Sums<S, MR, NV>,
+    a: &[f32],
+    starts: &[usize; MR],
     len: usize,
     b: &[f32],
-) {
-    let a = a.map(|row| &row[..len]);
+) -> Sums<S, MR, NV> {
     let width = NV * S::F32_LANES;
+    // Slices of one length: their bounds are checked here, not in the loop.
+    let mut rows = [&a[..0]; MR];
+    for i in 0..MR {
+        rows[i] = &a[starts[i]..][..len];
+    }
     let b = &b[..len * width];
     for k in 0..len {
         let b = vectors::<S, NV>(&b[k * width..][..width]);
         for i in 0..MR {
-            let a = simd.splat_f32s(a[i][k]);
+            let a = simd.splat_f32s(rows[i][k]);
             for j in 0..NV {
                 sums[i][j] = simd.mul_add_e_f32s(a, b[j], sums[i][j]);
             }
         }
     }
+    sums
 }
 
-/// `sums[i][j] += sum_k a[k stride + i] b[k][j]` for `len` values of k: the rows of the tile lie side
-/// by side in `a`.
+/// `sums[i][j] + sum_k a[k][i] b[k][j]` for `len` values of k. Both operands come with the distance
+/// from one k to the next: the rows of the tile lie side by side in a, its columns in b.
 #[inline(always)]
 pub fn add_columns<S: Simd, const MR: usize, const NV: usize>(
     simd: S,
-    sums: &mut Sums<S, MR, NV>,
-    a: &[f32],
-    stride: usize,
+    mut sums: Sums<S, MR, NV>,
+    (a, a_stride): (&[f32], usize),
+    (b, b_stride): (&[f32], usize),
     len: usize,
-    b: &[f32],
-) {
-    let width = NV * S::F32_LANES;
+) -> Sums<S, MR, NV> {
     for k in 0..len {
-        let a = &a[k * stride..][..MR];
-        let b = vectors::<S, NV>(&b[k * width..][..width]);
+        let a = &a[k * a_stride..][..MR];
+        let b = vectors::<S, NV>(&b[k * b_stride..][..NV * S::F32_LANES]);
         for i in 0..MR {
             let a = simd.splat_f32s(a[i]);
             for j in 0..NV {
@@ -61,6 +68,38 @@ pub fn add_columns<S: Simd, const MR: usize, const NV: usize>(
             }
         }
     }
+    sums
+}
+
+/// `sums[i] + a[i] b`, lane by lane, where `a[i]` are `MR` slices as long as `b`: the lanes of the
+/// result are still to be added.
+#[inline(always)]
+pub fn add_dots<S: Simd, const MR: usize>(
+    simd: S,
+    mut sums: [S::f32s; MR],
+    a: &[f32],
+    starts: &[usize; MR],
+    b: &[f32],
+) -> [S::f32s; MR] {
+    let (b, b_rest) = S::as_simd_f32s(b);
+    let whole = b.len() * S::F32_LANES;
+    let mut rows = [S::as_simd_f32s(&a[..0]).0; MR];
+    for i in 0..MR {
+        rows[i] = S::as_simd_f32s(&a[starts[i]..][..whole]).0;
+    }
+    for (k, &b) in b.iter().enumerate() {
+        for i in 0..MR {
+            sums[i] = simd.mul_add_e_f32s(rows[i][k], b, sums[i]);
+        }
+    }
+    if !b_rest.is_empty() {
+        let b = simd.partial_load_f32s(b_rest);
+        for i in 0..MR {
+            let a = simd.partial_load_f32s(&a[starts[i] + whole..][..b_rest.len()]);
+            sums[i] = simd.mul_add_e_f32s(a, b, sums[i]);
+        }
+    }
+    sums
 }
 
 /// A slice of `NV` whole vectors.
