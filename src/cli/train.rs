@@ -164,6 +164,33 @@ fn diffusion(args: &Common, tokenizer: Option<&Path>) -> Result<()> {
     finish(args, session, &mut job, start.snapshot, &mut console)
 }
 
+/// Two steps, the second one timed: the first compiles what drivers compile lazily.
+fn dry_run(session: &mut Session, job: &mut dyn Job, console: &mut Console) -> Result<()> {
+    job.start(session, console)?;
+    session.advance(job)?;
+    session.store.device.finish()?;
+    let (before, started) = (session.store.device.stats(), std::time::Instant::now());
+    session.advance(job)?;
+    session.store.device.finish()?;
+    let (after, seconds) = (session.store.device.stats(), started.elapsed().as_secs_f64());
+    let dispatches = after.dispatches - before.dispatches;
+    let mut line = format!("a step takes {seconds:.3} s: {dispatches} launches");
+    if session.store.device.kind() == "gpu" {
+        let encoding = (after.encode_ns - before.encode_ns) as f64 / 1e3 / dispatches.max(1) as f64;
+        line.push_str(&format!(
+            ", {} submissions, {encoding:.1} us of CPU time a launch",
+            after.submits - before.submits
+        ));
+    }
+    console.line(&line);
+    console.line(&format!(
+        "device memory {:.1} MiB in {} buffers",
+        after.buffer_bytes as f64 / f64::from(1 << 20),
+        after.buffers
+    ));
+    Ok(())
+}
+
 fn finish(
     args: &Common,
     mut session: Session,
@@ -181,12 +208,7 @@ fn finish(
         stats.tensor_bytes as f64 / f64::from(1 << 20)
     ));
     if args.dry_run {
-        job.start(&mut session, console)?;
-        let started = std::time::Instant::now();
-        session.advance(job)?;
-        session.store.device.finish()?;
-        console.line(&format!("one step took {:.3} s", started.elapsed().as_secs_f64()));
-        return Ok(());
+        return dry_run(&mut session, job, console);
     }
     let path = session.folder.as_ref().map(|f| f.path().to_path_buf()).unwrap_or_default();
     let dump = std::mem::take(&mut session.plan.dump);
