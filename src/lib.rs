@@ -12,6 +12,7 @@ pub mod data;
 pub mod device;
 pub mod diffusion;
 pub mod error;
+pub mod interop;
 pub mod kernels;
 pub mod metrics;
 pub mod model;

@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use vqforge::config::Config;
-use vqforge::data::Dataset;
+use vqforge::config::{Config, SynthPreset};
 use vqforge::data::synth::{Preset, SynthSpec, generate};
+use vqforge::data::{Dataset, Scale};
 use vqforge::device::{self, Device};
 use vqforge::error::{Error, Result};
 use vqforge::train::{Console, Material};
@@ -26,7 +26,9 @@ pub struct DeviceArgs {
 
 impl DeviceArgs {
     pub fn open(&self) -> Result<Box<dyn Device>> {
-        device::open(&self.device, self.threads)
+        // An empty VQFORGE_DEVICE counts as none.
+        let wanted = if self.device.trim().is_empty() { "auto" } else { self.device.trim() };
+        device::open(wanted, self.threads)
     }
 
     /// Opens the device and says which one it is: the first line of every run.
@@ -57,31 +59,37 @@ pub fn simulate(spec: &SynthSpec) -> Result<Dataset> {
     Ok(data)
 }
 
-/// `PATH`, `synth` or `synth:PRESET`, prepared as the settings say.
-pub fn material(config: &Config, data: &str, console: &mut Console) -> Result<Arc<Material>> {
-    let preparation = config.data.preparation();
-    let loaded = match data.split_once(':').unwrap_or((data, "")) {
-        ("synth", preset) if !Path::new(data).exists() => {
-            let synth = &config.data.synth;
-            let preset: Preset = match preset {
-                "" => match synth.preset {
-                    vqforge::config::SynthPreset::Human => Preset::Human,
-                    vqforge::config::SynthPreset::Rotor => Preset::Rotor,
-                },
-                name => name.parse()?,
-            };
-            simulate(&SynthSpec {
-                preset,
-                size: synth.size,
-                n: synth.n,
-                seed: synth.seed,
-                floor_db: synth.floor_db(),
-                classes: None,
-            })?
-        }
-        _ => Dataset::load(data, &preparation.labels)?,
+/// `PATH`, `synth` or `synth:PRESET`, as it is.
+pub fn load(config: &Config, data: &str) -> Result<Dataset> {
+    let preset = match data.split_once(':').unwrap_or((data, "")) {
+        ("synth", preset) if !Path::new(data).exists() => preset,
+        _ => return Dataset::load(data, &config.data.preparation().labels),
     };
-    let (images, split) = loaded.prepare(&preparation)?;
+    let synth = &config.data.synth;
+    let preset: Preset = match (preset, synth.preset) {
+        ("", SynthPreset::Human) => Preset::Human,
+        ("", SynthPreset::Rotor) => Preset::Rotor,
+        (name, _) => name.parse()?,
+    };
+    simulate(&SynthSpec {
+        preset,
+        size: synth.size,
+        n: synth.n,
+        seed: synth.seed,
+        floor_db: synth.floor_db(),
+        classes: None,
+    })
+}
+
+/// Images as [`load`] finds them, prepared as the settings say; with `scale` normalised by it and not
+/// by a new one.
+pub fn material(
+    config: &Config,
+    data: &str,
+    scale: Option<Scale>,
+    console: &mut Console,
+) -> Result<Arc<Material>> {
+    let (images, split) = load(config, data)?.prepare_as(&config.data.preparation(), scale)?;
     for warning in images.warnings.iter().chain(&split.warnings) {
         console.line(&format!("warning: {warning}"));
     }

@@ -11,7 +11,7 @@ use vqforge::diffusion::sampler::Sampler;
 use vqforge::error::Result;
 use vqforge::report::{Colormap, Grid as Sheet, write_png};
 use vqforge::train::classify::Classifier;
-use vqforge::train::codes::{Tokenizer, cached};
+use vqforge::train::codes::{Tokenizer, cached, fingerprint};
 use vqforge::train::diffusion::{DiffusionJob, Request};
 use vqforge::train::vqvae::VqVaeJob;
 use vqforge::train::{Console, Material, RunFolder, stop};
@@ -19,6 +19,8 @@ use vqforge::train::{Console, Material, RunFolder, stop};
 const VQVAE: &str = include_str!("../../configs/demo_vqvae.toml");
 const DIFFUSION: &str = include_str!("../../configs/demo_diffusion.toml");
 const DATA: &str = "synth:rotor";
+const VQVAE_RUN: &str = "vqvae";
+const DIFFUSION_RUN: &str = "diffusion";
 const CLASSIFIER_STEPS: u64 = 400;
 /// Generated images a class that the classifier judges.
 const JUDGED: usize = 40;
@@ -44,22 +46,27 @@ pub fn run(args: &Args) -> Result<()> {
     let mut console = Console::new(args.device.quiet);
     let out = free_folder(args.out.clone());
     let config = scaled("configs/demo_vqvae.toml", VQVAE, args.scale)?;
+    for part in [VQVAE_RUN, DIFFUSION_RUN] {
+        RunFolder::vacant(Some(&out.join(part)), &config.name)?;
+    }
     let device = args.device.announce(&mut console)?;
-    let data = material(&config, DATA, &mut console)?;
+    let data = material(&config, DATA, None, &mut console)?;
+    let notes = [("data".into(), DATA.into()), ("data_hash".into(), fingerprint(&data.images))];
 
     console.line("1/3 VQ-VAE: spectrograms to codes and back");
-    let folder = RunFolder::create(Some(&out.join("vqvae")), &config.name)?;
+    let folder = RunFolder::create(Some(&out.join(VQVAE_RUN)), &config.name)?;
     folder.describe(&config, &device.describe(), &mut console)?;
     let vqvae_run = folder.path().to_path_buf();
     let mut job = VqVaeJob::new(config, data.clone())?;
     let mut session = job.session(device, Some(folder), &mut preparing(&mut console))?;
+    session.notes = notes.clone().into();
     session.run(&mut job, &mut console)?;
     drop(session);
 
     console.line("2/3 diffusion: new codes");
     let config = scaled("configs/demo_diffusion.toml", DIFFUSION, args.scale)?;
     let device = args.device.open()?;
-    let folder = RunFolder::create(Some(&out.join("diffusion")), &config.name)?;
+    let folder = RunFolder::create(Some(&out.join(DIFFUSION_RUN)), &config.name)?;
     folder.describe(&config, &device.describe(), &mut console)?;
     let diffusion_run = folder.path().to_path_buf();
     let tokenizer = Tokenizer::open(&vqvae_run)?;
@@ -69,6 +76,7 @@ pub fn run(args: &Args) -> Result<()> {
     let codes = cached(&folder.file("codes.safetensors"), &tokenizer, &data.images, &open)?;
     let mut job = DiffusionJob::new(config, data.clone(), tokenizer, codes, Box::new(open))?;
     let mut session = job.session(device, Some(folder), &mut preparing(&mut console))?;
+    session.notes = notes.into();
     session.run(&mut job, &mut console)?;
     drop(session);
 

@@ -13,16 +13,29 @@ use std::io::Write;
 use std::process::ExitCode;
 use vqforge::error::Error;
 
+const EXAMPLES: &str = "Examples:
+  vqforge demo
+  vqforge train vqvae configs/radar_vqvae.toml --data train.npz
+  vqforge sample runs/radar_diffusion --n 64 --out samples";
+
+/// What `vqforge` alone prints, followed by the examples.
+const SHORT: &str =
+    "Train VQ-VAEs and discrete diffusion over their codes, on any GPU or on the CPU
+
+  demo                 everything, on simulated data: nothing to download
+  devices              what to compute on
+  data                 look at data, or simulate some
+  train                train a VQ-VAE, then a diffusion over its codes
+  sample, reconstruct  use what was trained
+  COMMAND --help       more about a command
+";
+
 #[derive(Debug, Parser)]
 #[command(
     name = "vqforge",
     version,
     about = "Train VQ-VAEs and discrete diffusion over their codes, on any GPU or on the CPU",
-    after_help = "Examples:\n  \
-        vqforge demo\n  \
-        vqforge train vqvae configs/radar_vqvae.toml --data train.npz\n  \
-        vqforge sample runs/radar_diffusion --n 64 --out samples",
-    arg_required_else_help = true
+    after_help = EXAMPLES
 )]
 struct Cli {
     #[command(subcommand)]
@@ -50,6 +63,11 @@ enum Command {
 /// Runs the program; the exit code says what kind of error there was.
 pub fn run() -> ExitCode {
     std::panic::set_hook(Box::new(crash));
+    if std::env::args_os().len() == 1 {
+        // A closed pipe is the only thing that can go wrong.
+        let _ = print(&format!("{SHORT}{EXAMPLES}"));
+        return ExitCode::SUCCESS;
+    }
     let cli = Cli::parse();
     let outcome = match &cli.command {
         Command::Demo(args) => demo::run(args),
@@ -73,12 +91,13 @@ fn crash(info: &std::panic::PanicHookInfo<'_>) {
     let report = format!(
         "vqforge {}\n{:?}\n{info}\n{}\n",
         env!("CARGO_PKG_VERSION"),
-        std::env::args().collect::<Vec<_>>(),
+        std::env::args_os().collect::<Vec<_>>(),
         std::backtrace::Backtrace::force_capture()
     );
     let written = std::fs::write("crash.txt", report).is_ok();
     let place = if written { "details are in crash.txt" } else { "crash.txt could not be written" };
-    let text = format!("error: the program failed at {:?}; {place}", info.location());
+    let at = info.location().map_or("an unknown place".into(), ToString::to_string);
+    let text = format!("error: the program failed: this is a defect\n  at: {at}\n  help: {place}");
     // Nothing is left to do if standard error is closed.
     let _ = writeln!(std::io::stderr(), "{text}");
     std::process::exit(101);

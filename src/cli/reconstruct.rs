@@ -1,6 +1,6 @@
 //! `vqforge reconstruct`
 
-use super::common::{DeviceArgs, folder};
+use super::common::{DeviceArgs, folder, load};
 use std::path::PathBuf;
 use std::sync::Arc;
 use vqforge::data::split::Split;
@@ -15,9 +15,9 @@ use vqforge::train::{Console, Material};
 pub struct Args {
     /// The run folder of a VQ-VAE
     run: PathBuf,
-    /// npz, npy or a folder of PNG images
+    /// npz, npy, a folder of PNG images, or synth:human, synth:rotor
     #[arg(long)]
-    data: PathBuf,
+    data: String,
     /// Folder for grid.png and reconstructions.npz
     #[arg(long)]
     out: PathBuf,
@@ -30,8 +30,11 @@ pub fn run(args: &Args) -> Result<()> {
     let device = args.device.announce(&mut console)?;
     let tokenizer = Tokenizer::open(&args.run)?;
     let preparation = tokenizer.config.data.preparation();
-    let mut images = Dataset::load(&args.data, &preparation.labels)?;
-    images.normalise(&preparation.norm, None)?;
+    let mut images = load(&tokenizer.config, &args.data)?;
+    match tokenizer.scale()? {
+        Some(scale) => images.apply(scale)?,
+        None => images.normalise(&preparation.norm, None)?,
+    }
     if let Some((h, w)) = preparation.size {
         images.resize(h, w)?;
     }

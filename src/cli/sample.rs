@@ -1,6 +1,6 @@
 //! `vqforge sample`
 
-use super::common::{DeviceArgs, folder, tell};
+use super::common::{DeviceArgs, folder};
 use super::train::TOKENIZER;
 use std::path::{Path, PathBuf};
 use vqforge::config::Config;
@@ -22,7 +22,7 @@ pub struct Args {
     /// The run folder of a diffusion
     run: PathBuf,
     /// Images to make
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = between(1, 1_000_000))]
     n: usize,
     /// Only this class: its name or number; default: all in turn
     #[arg(long)]
@@ -31,11 +31,12 @@ pub struct Args {
     #[arg(long, default_value_t = 1.5)]
     guidance: f32,
     /// Network evaluations; default: the sampler's own
-    #[arg(long)]
+    #[arg(long, value_parser = between(1, 4095))]
     steps: Option<usize>,
     /// ancestral or maskgit
     #[arg(long, default_value = "ancestral")]
     sampler: String,
+    /// Above 1: more varied, below 1: more typical
     #[arg(long, default_value_t = 1.0)]
     temperature: f32,
     #[arg(long, default_value_t = 0)]
@@ -61,11 +62,7 @@ pub struct Opened {
 
 /// Opens the best checkpoint of a diffusion run for batches of `n` samples.
 pub fn open(run: &Path, n: usize, device: &DeviceArgs, console: &mut Console) -> Result<Opened> {
-    let best = run.join("checkpoints").join(vqforge::train::checkpoint::BEST);
-    let snapshot = match best.exists() {
-        true => Snapshot::load(&best)?,
-        false => Snapshot::load_last(run)?.0,
-    };
+    let snapshot = Snapshot::load_best(run)?;
     if snapshot.meta("kind")? != "diffusion" {
         return Err(Error::usage(format!("{} is a {} run", run.display(), snapshot.meta("kind")?))
             .help("sample from the run folder of `vqforge train diffusion`"));
@@ -99,9 +96,10 @@ fn parse<T: serde::de::DeserializeOwned>(snapshot: &Snapshot, key: &str) -> Resu
 
 pub fn run(args: &Args) -> Result<()> {
     let sampler = Sampler::parse(&args.sampler)?;
-    if args.n == 0 || !(args.temperature > 0.0 && args.temperature.is_finite()) {
-        return Err(Error::usage("nothing can be sampled")
-            .why("--n must be at least 1 and --temperature above 0"));
+    if !(args.temperature > 0.0 && args.temperature.is_finite() && args.guidance.is_finite()) {
+        return Err(Error::usage("nothing can be sampled so")
+            .at(format!("--temperature {} --guidance {}", args.temperature, args.guidance))
+            .help("use a temperature above 0, often 1, and a guidance between 1 and 5"));
     }
     let mut console = Console::new(args.device.quiet);
     let batch = args.n.min(BATCH);
@@ -112,7 +110,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut images = vec![];
     for (at, chunk) in labels.chunks(batch).enumerate() {
         let first = at * batch;
-        console.progress(&format!("sampled {first}/{}", args.n));
+        console.progress(&format!("sampled {first} of {}", args.n));
         let classes: Vec<u32> = (0..batch).map(|i| chunk[i.min(chunk.len() - 1)]).collect();
         let how = Request {
             sampler,
@@ -132,18 +130,28 @@ pub fn run(args: &Args) -> Result<()> {
     let [h, w, c] = opened.shape;
     let pixels = images.iter().map(|&v| to_u8(v)).collect();
     let shape = [args.n, h, w, c];
-    let data =
-        Dataset::from_u8(pixels, shape, Some(labels), opened.class_names.clone(), "samples")?;
+    let labels = (opened.grid.classes > 0).then_some(labels);
+    let data = Dataset::from_u8(pixels, shape, labels, opened.class_names.clone(), "samples")?;
     write_npz(&args.out.join("samples.npz"), &data)?;
-    tell(&format!("{} samples of {}x{}", args.n, h, w));
+    console.line(&format!("{} samples of {h}x{w}: grid.png, samples.npz", args.n));
     super::print(&args.out.display().to_string())
+}
+
+fn between(least: u64, most: u64) -> impl Fn(&str) -> std::result::Result<usize, String> + Clone {
+    move |text| match text.parse::<u64>() {
+        Ok(n) if (least..=most).contains(&n) => Ok(n as usize),
+        _ => Err(format!("use a whole number from {least} to {most}")),
+    }
 }
 
 fn class_number(wanted: &str, names: &[String]) -> Result<u32> {
     let by_name = names.iter().position(|n| n == wanted);
     let by_number = wanted.parse::<usize>().ok().filter(|&i| i < names.len());
     by_name.or(by_number).map(|i| i as u32).ok_or_else(|| {
-        Error::usage(format!("the run has no class {wanted}"))
-            .help(format!("use a number or one of: {}", names.join(", ")))
+        let error = Error::usage(format!("the run has no class {wanted}"));
+        match names {
+            [] => error.why("it was trained without labels").help("leave --class away"),
+            _ => error.help(format!("use a number or one of: {}", names.join(", "))),
+        }
     })
 }

@@ -4,12 +4,15 @@ use super::common::{DeviceArgs, material, preparing};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use vqforge::config::Config;
+use vqforge::data::Scale;
 use vqforge::data::atomic::write_atomically;
 use vqforge::error::{Error, Result};
-use vqforge::train::codes::{Tokenizer, cached};
+use vqforge::train::checkpoint::{BEST, LAST, step_name};
+use vqforge::train::codes::{self, Tokenizer};
 use vqforge::train::diffusion::DiffusionJob;
+use vqforge::train::folder::CHECKPOINTS;
 use vqforge::train::vqvae::VqVaeJob;
-use vqforge::train::{Console, Job, RunFolder, Session, Snapshot, stop};
+use vqforge::train::{Console, Job, Material, Pause, RunFolder, Session, Snapshot, resume, stop};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -20,7 +23,7 @@ pub enum Command {
         #[command(flatten)]
         common: Common,
         /// The run folder of the VQ-VAE; a resumed run has its own copy
-        #[arg(long)]
+        #[arg(long, value_name = "RUN")]
         tokenizer: Option<PathBuf>,
     },
 }
@@ -32,85 +35,162 @@ pub struct Common {
     /// Override a setting: section.key=value
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// npz, npy, a folder of PNG images, or synth:human, synth:rotor
-    #[arg(long)]
-    data: String,
-    /// Run folder; default runs/<name>
-    #[arg(long)]
+    /// npz, npy, a folder of PNG images, or synth:human, synth:rotor; a resumed run remembers it
+    #[arg(long, value_name = "PATH")]
+    data: Option<String>,
+    /// Run folder; default runs/NAME, NAME from the settings
+    #[arg(long, value_name = "RUN")]
     out: Option<PathBuf>,
-    /// Continue the run in this folder, or `auto`: the one in --out if there is one
+    /// Continue a run (RUN, RUN@best, RUN@step_N), or with `auto` the one in --out if there is one
     #[arg(long, value_name = "auto|RUN")]
     resume: Option<String>,
-    /// Prepare everything, run one step, write nothing
+    /// Prepare everything, time a step, write nothing
     #[arg(long)]
     dry_run: bool,
+    /// Stop after so many steps, save, exit with 75; the run can be resumed
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_steps: Option<u64>,
+    /// The same after a time: 90s, 30m, 12h
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    time_limit: Option<f64>,
     #[command(flatten)]
     device: DeviceArgs,
 }
 
+/// The tokenizer's copy in the run folder of a diffusion.
 pub const TOKENIZER: &str = "tokenizer.safetensors";
 const CODES: &str = "codes.safetensors";
 
 pub fn run(command: &Command) -> Result<()> {
     stop::install()?;
-    match command {
-        Command::Vqvae(common) => vqvae(common),
-        Command::Diffusion { common, tokenizer } => diffusion(common, tokenizer.as_deref()),
+    let (Command::Vqvae(common) | Command::Diffusion { common, .. }) = command;
+    let mut console = Console::new(common.device.quiet);
+    let outcome = match command {
+        Command::Vqvae(common) => vqvae(common, &mut console),
+        Command::Diffusion { common, tokenizer } => {
+            diffusion(common, tokenizer.as_deref(), &mut console)
+        }
+    };
+    if let Err(e) = &outcome {
+        console.record(&format!("error: {e}"));
     }
+    outcome
 }
 
-/// Settings, and the checkpoint to continue from.
+/// What a run begins with.
 struct Start {
     config: Config,
+    data: String,
     snapshot: Option<Snapshot>,
+    /// The folder of the run that is continued; none in a dry run.
     folder: Option<RunFolder>,
 }
 
 impl Common {
-    /// The folder of the run to continue, if there is one.
-    fn resumed(&self) -> Result<Option<PathBuf>> {
-        match self.resume.as_deref() {
-            None => Ok(None),
-            Some("auto") => {
-                let Some(out) = &self.out else {
-                    return Err(Error::usage("--resume auto needs --out")
-                        .help("name the run folder: --out RUN, or --resume RUN"));
-                };
-                let started = out.join("checkpoints").read_dir();
-                let any =
-                    started.is_ok_and(|mut d| d.any(|f| f.is_ok_and(|f| is_checkpoint(&f.path()))));
-                Ok(any.then(|| out.clone()))
-            }
-            Some(run) => Ok(Some(PathBuf::from(run))),
+    /// The run to continue, with the checkpoint to take, if there is one.
+    fn resumed(&self, config: Option<&Config>) -> Result<Option<(PathBuf, Option<String>)>> {
+        let Some(wanted) = &self.resume else { return Ok(None) };
+        if wanted != "auto" {
+            let plain = PathBuf::from(wanted);
+            return Ok(Some(match wanted.rsplit_once('@') {
+                Some((run, which)) if !plain.exists() => (run.into(), Some(which.into())),
+                _ => (plain, None),
+            }));
         }
+        let run = match (&self.out, config) {
+            (Some(out), _) => out.clone(),
+            (None, Some(config)) => Path::new("runs").join(&config.name),
+            (None, None) => {
+                return Err(Error::usage("--resume auto needs a run folder or settings")
+                    .help("name the run folder: --out RUN, or --resume RUN"));
+            }
+        };
+        let entries = run.join(CHECKPOINTS).read_dir();
+        let any = entries.is_ok_and(|mut d| d.any(|f| f.is_ok_and(|f| is_checkpoint(&f.path()))));
+        Ok(any.then_some((run, None)))
     }
 
-    fn start(&self, console: &mut Console) -> Result<Start> {
-        if let Some(run) = self.resumed()? {
-            let folder = RunFolder::open(&run)?;
-            folder.attach(console)?;
-            let (snapshot, path, damaged) = Snapshot::load_last(&run)?;
-            if let Some(e) = damaged {
-                console.line(&format!("warning: {e}"));
-            }
-            console.line(&format!("resuming {} at step {}", path.display(), snapshot.step()?));
-            let config = Config::parse("checkpoint", snapshot.meta("config")?, &self.sets)?;
-            return Ok(Start { config, snapshot: Some(snapshot), folder: Some(folder) });
+    fn start(&self, kind: &str, console: &mut Console) -> Result<Start> {
+        let given = self.config.as_ref().map(|p| Config::load(Some(p), &self.sets)).transpose()?;
+        if let Some((run, which)) = self.resumed(given.as_ref())? {
+            return self.go_on(kind, &run, which.as_deref(), given, console);
         }
-        let Some(path) = &self.config else {
-            return Err(Error::usage("no settings were given")
-                .help("name a TOML file, for example configs/radar_vqvae.toml"));
-        };
-        let config = Config::load(Some(path), &self.sets)?;
-        let folder = match self.dry_run {
-            true => None,
-            // `--resume auto` may find a folder that a killed process left without a checkpoint.
-            false if self.resume.is_some() => {
-                Some(RunFolder::reuse(self.out.as_deref(), &config.name)?)
+        let config = given.ok_or_else(|| {
+            Error::usage("no settings were given")
+                .help("name a TOML file, for example configs/radar_vqvae.toml")
+        })?;
+        let data = self.data.clone().ok_or_else(|| {
+            Error::usage("no data were given")
+                .help("--data FILE.npz, a folder of PNG images, or --data synth:rotor to try")
+        })?;
+        if !self.dry_run && self.abandoned(&config).is_none() {
+            RunFolder::vacant(self.out.as_deref(), &config.name)?;
+        }
+        Ok(Start { config, data, snapshot: None, folder: None })
+    }
+
+    fn go_on(
+        &self,
+        kind: &str,
+        run: &Path,
+        which: Option<&str>,
+        given: Option<Config>,
+        console: &mut Console,
+    ) -> Result<Start> {
+        if self.out.as_ref().is_some_and(|out| out != run) {
+            return Err(Error::usage("--out and --resume name different folders")
+                .help("a resumed run goes on in its own folder: leave --out away"));
+        }
+        let folder = if self.dry_run { None } else { Some(RunFolder::open(run)?) };
+        let (snapshot, path) = match which {
+            None => {
+                let (snapshot, path, damaged) = Snapshot::load_last(run)?;
+                if let Some(e) = damaged {
+                    console.line(&format!("warning: {e}"));
+                }
+                (snapshot, path)
             }
-            false => Some(RunFolder::create(self.out.as_deref(), &config.name)?),
+            Some(which) => {
+                let path = run.join(CHECKPOINTS).join(checkpoint_name(which)?);
+                (Snapshot::load(&path)?, path)
+            }
         };
-        Ok(Start { config, snapshot: None, folder })
+        let trained = snapshot.meta("kind")?;
+        if trained != kind {
+            return Err(Error::usage(format!("this is a {trained} run, not {kind}"))
+                .at_path(run)
+                .help(format!("use: vqforge train {trained}")));
+        }
+        console.line(&format!("resuming {} at step {}", path.display(), snapshot.step()?));
+        let text = snapshot.meta("config")?;
+        let old = Config::parse("checkpoint", text, &[])?;
+        let config = match given {
+            Some(config) => config,
+            None => Config::parse("checkpoint", text, &self.sets)?,
+        };
+        for line in resume::differences(kind, &old, &config)? {
+            console.line(&line);
+        }
+        let data = match &self.data {
+            Some(data) => data.clone(),
+            None => snapshot.meta("data")?.to_string(),
+        };
+        Ok(Start { config, data, snapshot: Some(snapshot), folder })
+    }
+
+    /// The folder that `--resume auto` finds of a process killed before its first checkpoint.
+    fn abandoned(&self, config: &Config) -> Option<PathBuf> {
+        let out = self.out.clone().unwrap_or_else(|| Path::new("runs").join(&config.name));
+        (self.resume.is_some() && RunFolder::is_run(&out)).then_some(out)
+    }
+
+    fn folder(&self, config: &Config) -> Result<RunFolder> {
+        let mut folder = match self.abandoned(config) {
+            Some(path) => RunFolder::open(&path)?,
+            None => RunFolder::create(self.out.as_deref(), &config.name)?,
+        };
+        folder.rewind_metrics(0)?;
+        Ok(folder)
     }
 }
 
@@ -118,105 +198,243 @@ fn is_checkpoint(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "safetensors")
 }
 
-fn vqvae(args: &Common) -> Result<()> {
-    let mut console = Console::new(args.device.quiet);
-    let device = args.device.announce(&mut console)?;
-    let start = args.start(&mut console)?;
-    let data = material(&start.config, &args.data, &mut console)?;
-    let described = device.describe();
-    if let Some(folder) = &start.folder {
-        folder.describe(&start.config, &described, &mut console)?;
+/// The file of RUN@NAME.
+fn checkpoint_name(which: &str) -> Result<String> {
+    let step = which.strip_prefix("step_").and_then(|n| n.parse().ok());
+    match (which, step) {
+        ("best", _) => Ok(BEST.into()),
+        ("last", _) => Ok(LAST.into()),
+        (_, Some(step)) => Ok(step_name(step)),
+        _ => Err(Error::usage(format!("no checkpoint is called {which}"))
+            .help("use RUN, RUN@best or RUN@step_N")),
     }
-    let mut job = VqVaeJob::new(start.config, data)?;
+}
+
+/// `90`, `90s`, `30m`, `1.5h`.
+fn seconds(text: &str) -> std::result::Result<f64, String> {
+    let (number, unit) = match text.char_indices().next_back() {
+        Some((at, 's')) => (&text[..at], 1.0),
+        Some((at, 'm')) => (&text[..at], 60.0),
+        Some((at, 'h')) => (&text[..at], 3600.0),
+        _ => (text, 1.0),
+    };
+    match number.parse::<f64>() {
+        Ok(n) if n > 0.0 && n.is_finite() => Ok(n * unit),
+        _ => Err("write 90s, 30m or 12h".into()),
+    }
+}
+
+fn vqvae(args: &Common, console: &mut Console) -> Result<()> {
+    let start = args.start("vqvae", console)?;
+    let device = args.device.announce(console)?;
+    let data = material(&start.config, &start.data, None, console)?;
+    let mut job = VqVaeJob::new(start.config.clone(), data.clone())?;
     for warning in job.warnings() {
         console.line(&warning);
     }
-    let session = job.session(device, start.folder, &mut preparing(&mut console))?;
-    finish(args, session, &mut job, start.snapshot, &mut console)
+    let session = job.session(device, None, &mut preparing(console))?;
+    finish(args, start, &data, session, &mut job, &mut |_| Ok(()), console)
 }
 
-fn diffusion(args: &Common, tokenizer: Option<&Path>) -> Result<()> {
-    let mut console = Console::new(args.device.quiet);
-    let device = args.device.announce(&mut console)?;
-    let start = args.start(&mut console)?;
-    let data = material(&start.config, &args.data, &mut console)?;
-    let kept = start.folder.as_ref().map(|f| f.file(TOKENIZER));
-    let tokenizer = match (tokenizer, &kept) {
-        (Some(run), _) => Tokenizer::open(run)?,
-        (None, Some(file)) if file.exists() => Tokenizer::from_snapshot(Snapshot::load(file)?)?,
-        _ => {
-            return Err(Error::usage("diffusion needs the run of a VQ-VAE")
-                .help("--tokenizer runs/radar_vqvae"));
-        }
-    };
-    if let (Some(folder), Some(file)) = (&start.folder, &kept) {
-        folder.describe(&start.config, &device.describe(), &mut console)?;
-        tokenizer.snapshot.save(file)?;
-    }
+fn diffusion(args: &Common, tokenizer: Option<&Path>, console: &mut Console) -> Result<()> {
+    let mut start = args.start("diffusion", console)?;
+    let tokenizer = open_tokenizer(args, tokenizer, &start, console)?;
+    let device = args.device.announce(console)?;
+    let scale = seen_as_by(&tokenizer, &mut start.config, console)?;
+    let data = material(&start.config, &start.data, scale, console)?;
     let arguments = args.device.clone();
     let open = move || arguments.open();
-    let codes = match &start.folder {
-        Some(folder) => cached(&folder.file(CODES), &tokenizer, &data.images, &open)?,
-        None => tokenizer.encode(open()?, &data.images)?,
+    let cache = start.folder.as_ref().map(|f| f.file(CODES));
+    let known = match &cache {
+        Some(file) => codes::recall(file, &tokenizer, &data.images)?,
+        None => None,
     };
-    let mut job = DiffusionJob::new(start.config, data, tokenizer, codes, Box::new(open))?;
-    let session = job.session(device, start.folder, &mut preparing(&mut console))?;
-    finish(args, session, &mut job, start.snapshot, &mut console)
+    let codes = match known {
+        Some(codes) => codes,
+        None => {
+            console.line(&format!("encoding {} images with the tokenizer", data.images.n));
+            tokenizer.encode(open()?, &data.images)?
+        }
+    };
+    let mut keep = |folder: &RunFolder| {
+        tokenizer.snapshot.save(&folder.file(TOKENIZER))?;
+        codes::remember(&folder.file(CODES), &tokenizer, &data.images, &codes)
+    };
+    let (mine, numbers) = (tokenizer.clone(), codes.clone());
+    let config = start.config.clone();
+    let mut job = DiffusionJob::new(config, data.clone(), mine, numbers, Box::new(open))?;
+    let session = job.session(device, None, &mut preparing(console))?;
+    finish(args, start, &data, session, &mut job, &mut keep, console)
 }
 
-/// Two steps, the second one timed: the first compiles what drivers compile lazily.
-fn dry_run(session: &mut Session, job: &mut dyn Job, console: &mut Console) -> Result<()> {
-    job.start(session, console)?;
+/// The tokenizer of a run: its own copy if it has one, for the codes must not change under it.
+fn open_tokenizer(
+    args: &Common,
+    given: Option<&Path>,
+    start: &Start,
+    console: &mut Console,
+) -> Result<Tokenizer> {
+    let given = given.map(Tokenizer::open).transpose()?;
+    let run = match (&start.folder, &start.snapshot) {
+        (Some(folder), _) => Some(folder.path().to_path_buf()),
+        // A dry run does not open the folder it resumes from.
+        (None, Some(_)) => args.resumed(Some(&start.config))?.map(|(run, _)| run),
+        (None, None) => None,
+    };
+    if let Some(file) = run.map(|run| run.join(TOKENIZER)).filter(|f| f.exists()) {
+        let own = Tokenizer::from_snapshot(Snapshot::load(&file)?)?;
+        if let Some(given) = given
+            && given.hash()? != own.hash()?
+        {
+            console.line("warning: --tokenizer has changed; the run goes on with its own copy");
+        }
+        return Ok(own);
+    }
+    given.ok_or_else(|| {
+        Error::usage("diffusion needs the run of a VQ-VAE").help("--tokenizer runs/radar_vqvae")
+    })
+}
+
+/// Images are codes as the tokenizer made them: its size, its normalisation, its fitted scale.
+fn seen_as_by(
+    tokenizer: &Tokenizer,
+    config: &mut Config,
+    console: &mut Console,
+) -> Result<Option<Scale>> {
+    let theirs = &tokenizer.config.data;
+    let ours = &mut config.data;
+    let before = ours.clone();
+    ours.norm = theirs.norm;
+    ours.clip_db = theirs.clip_db;
+    ours.unit = theirs.unit;
+    ours.percentiles = theirs.percentiles;
+    ours.size.clone_from(&theirs.size);
+    if *ours != before {
+        console.line("data.norm and data.size are those of the tokenizer");
+    }
+    if ours.split != theirs.split {
+        console.line(
+            "warning: data.split is not the tokenizer's: it may have seen what is held out here",
+        );
+    }
+    tokenizer.scale()
+}
+
+/// Trains: from here on files are written, by `keep` those that the job wants in the folder.
+fn finish(
+    args: &Common,
+    start: Start,
+    data: &Material,
+    mut session: Session,
+    job: &mut dyn Job,
+    keep: &mut dyn FnMut(&RunFolder) -> Result<()>,
+    console: &mut Console,
+) -> Result<()> {
+    let stats = session.plan.stats;
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    console.line(&format!(
+        "{} parameters; {} launches and {} barriers a step; {:.1} MiB on the device, {:.1} of them \
+         slots for {:.1} MiB of tensors",
+        session.store.table().elements(),
+        stats.lane_launches + stats.update_launches,
+        stats.barriers,
+        mib(session.store.device.stats().buffer_bytes),
+        mib(stats.slot_bytes),
+        mib(stats.tensor_bytes)
+    ));
+    let hash = codes::fingerprint(&data.images);
+    if let Some(snapshot) = &start.snapshot {
+        for line in resume::facts(snapshot, &[("data_hash", &hash, "the data differ")]) {
+            console.line(&line);
+        }
+    }
+    if args.dry_run {
+        return dry_run(session, job, start.snapshot.as_ref(), console);
+    }
+    session.notes = [("data".into(), start.data), ("data_hash".into(), hash)].into();
+    session.pause = Pause { steps: args.max_steps, seconds: args.time_limit };
+    session.folder = Some(match start.folder {
+        Some(folder) => folder,
+        None => args.folder(&start.config)?,
+    });
+    if let Some(snapshot) = &start.snapshot {
+        session.restore(snapshot, job.kind())?;
+    }
+    let mut path = PathBuf::new();
+    if let Some(folder) = &session.folder {
+        path = folder.path().to_path_buf();
+        folder.describe(&start.config, &session.store.device.describe(), console)?;
+        keep(folder)?;
+        let dump = std::mem::take(&mut session.plan.dump);
+        write_atomically(&folder.file("plan.txt"), |w| w.write_all(dump.as_bytes()))?;
+    }
+    console.line(&format!("run folder {}", path.display()));
+    if session.step >= start.config.train.steps {
+        console.line(&format!(
+            "all {} steps are done; --set train.steps=N with a larger N goes on",
+            start.config.train.steps
+        ));
+    }
+    session.run(job, console)?;
+    super::print(&path.display().to_string())
+}
+
+fn dry_run(
+    mut session: Session,
+    job: &mut dyn Job,
+    snapshot: Option<&Snapshot>,
+    console: &mut Console,
+) -> Result<()> {
+    match snapshot {
+        Some(snapshot) => session.restore(snapshot, job.kind())?,
+        None => job.start(&mut session, console)?,
+    }
+    // The first step warms caches up.
     session.advance(job)?;
     session.store.device.finish()?;
     let (before, started) = (session.store.device.stats(), std::time::Instant::now());
     session.advance(job)?;
     session.store.device.finish()?;
-    let (after, seconds) = (session.store.device.stats(), started.elapsed().as_secs_f64());
-    let dispatches = after.dispatches - before.dispatches;
-    let mut line = format!("a step takes {seconds:.3} s: {dispatches} launches");
+    let (after, step) = (session.store.device.stats(), started.elapsed().as_secs_f64());
+    let launches = after.dispatches - before.dispatches;
+    let mut line = format!("{launches} launches");
     if session.store.device.kind() == "gpu" {
-        let encoding = (after.encode_ns - before.encode_ns) as f64 / 1e3 / dispatches.max(1) as f64;
+        let encoding = (after.encode_ns - before.encode_ns) as f64 / 1e3 / launches.max(1) as f64;
+        let submissions = after.submits - before.submits;
         line.push_str(&format!(
-            ", {} submissions, {encoding:.1} us of CPU time a launch",
-            after.submits - before.submits
+            " in {submissions} submissions, {encoding:.1} us of CPU time each to encode"
         ));
     }
-    console.line(&line);
+    let mib = after.buffer_bytes as f64 / f64::from(1 << 20);
+    console.line(&format!("{line}; {mib:.1} MiB in {} buffers", after.buffers));
+    let steps = session.config.train.steps;
     console.line(&format!(
-        "device memory {:.1} MiB in {} buffers",
-        after.buffer_bytes as f64 / f64::from(1 << 20),
-        after.buffers
+        "a step takes {step:.3} s: about {} for {steps} steps, evaluations not counted",
+        vqforge::train::progress::clock(step * steps as f64)
     ));
     Ok(())
 }
 
-fn finish(
-    args: &Common,
-    mut session: Session,
-    job: &mut dyn Job,
-    snapshot: Option<Snapshot>,
-    console: &mut Console,
-) -> Result<()> {
-    let stats = session.plan.stats;
-    console.line(&format!(
-        "{} parameters; {} launches and {} barriers a step; {:.1} MiB of slots for {:.1} MiB of tensors",
-        session.store.table().elements(),
-        stats.lane_launches + stats.update_launches,
-        stats.barriers,
-        stats.slot_bytes as f64 / f64::from(1 << 20),
-        stats.tensor_bytes as f64 / f64::from(1 << 20)
-    ));
-    if args.dry_run {
-        return dry_run(&mut session, job, console);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        for (text, want) in [("90", 90.0), ("90s", 90.0), ("1.5m", 90.0), ("2h", 7200.0)] {
+            assert_eq!(seconds(text), Ok(want));
+        }
+        for bad in ["", "h", "-1s", "nan", "inf", "0", "5d", "5µ"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
     }
-    let path = session.folder.as_ref().map(|f| f.path().to_path_buf()).unwrap_or_default();
-    let dump = std::mem::take(&mut session.plan.dump);
-    write_atomically(&path.join("plan.txt"), |w| w.write_all(dump.as_bytes()))?;
-    console.line(&format!("run folder {}", path.display()));
-    if let Some(snapshot) = &snapshot {
-        session.restore(snapshot, job.kind())?;
+
+    #[test]
+    fn names_of_checkpoints() {
+        assert_eq!(checkpoint_name("best").unwrap(), "best.safetensors");
+        assert_eq!(checkpoint_name("step_500").unwrap(), "step_500.safetensors");
+        for bad in ["", "../best", "step_", "step_x"] {
+            assert_eq!(checkpoint_name(bad).unwrap_err().exit_code(), 2);
+        }
     }
-    session.run(job, console)?;
-    super::print(&path.display().to_string())
 }

@@ -22,17 +22,31 @@ pub fn check(config: &Config) -> Checked {
     real("diffusion.t_min", config.diffusion.t_min, Bounds::Open(0.0, 0.5))?;
     train(&config.train)?;
     data(&config.data)?;
-    whole("checkpoint.every", config.checkpoint.every, 1, 86_400)?;
+    real("checkpoint.every", config.checkpoint.every, Bounds::Closed(0.0, 86_400.0))?;
     whole("checkpoint.keep", config.checkpoint.keep as u64, 0, 1000)
 }
 
 fn name(name: &str) -> Checked {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let dotted = name.starts_with('.') || name.ends_with('.');
     demand(
-        (1..=64).contains(&name.len()) && name.chars().all(allowed) && !name.starts_with('.'),
+        (1..=64).contains(&name.len()) && name.chars().all(allowed) && !dotted,
         "name",
         format!("{name:?} cannot name a folder"),
-        "use 1 to 64 letters, digits, '.', '_' or '-', not starting with '.'",
+        "use 1 to 64 letters, digits, '.', '_' or '-', no '.' at either end",
+    )?;
+    // Windows opens a device for these, whatever follows the first dot.
+    let stem = name.split('.').next().unwrap_or(name).to_ascii_lowercase();
+    let numbered = |device: &str| {
+        stem.strip_prefix(device).is_some_and(|n| n.len() == 1 && n.as_bytes()[0].is_ascii_digit())
+    };
+    let device =
+        ["con", "prn", "aux", "nul"].contains(&&*stem) || numbered("com") || numbered("lpt");
+    demand(
+        !device,
+        "name",
+        format!("{name:?} is the name of a device on Windows"),
+        "choose another name",
     )
 }
 

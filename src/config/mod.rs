@@ -7,6 +7,7 @@
 pub mod check;
 pub mod data;
 pub mod diagnose;
+pub mod diff;
 pub mod sections;
 pub mod set;
 pub mod suggest;

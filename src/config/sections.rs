@@ -261,14 +261,15 @@ impl Default for Train {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Checkpoint {
-    /// Seconds between saves, so that a kill loses at most that.
-    pub every: u64,
-    /// Numbered checkpoints kept beside the last and the best one.
+    /// Seconds between saves, so that a kill loses at most that; 0 saves after every step.
+    pub every: f64,
+    /// Numbered checkpoints kept beside the last and the best one: the newest of those written
+    /// with every evaluation.
     pub keep: usize,
 }
 
 impl Default for Checkpoint {
     fn default() -> Self {
-        Checkpoint { every: 60, keep: 3 }
+        Checkpoint { every: 60.0, keep: 3 }
     }
 }

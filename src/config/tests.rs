@@ -177,7 +177,7 @@ const BAD_FILES: &[(&str, &str, &str, &str)] = &[
         "4:1",
         "at least one",
     ),
-    ("[checkpoint]\nevery = 0\n", "checkpoint.every: 0 is out of range", "2:1", "from 1"),
+    ("[checkpoint]\nevery = -1\n", "checkpoint.every: -1 is out of range", "2:1", "from 0"),
     ("name = '../x'\n", "name: \"../x\" cannot name a folder", "1:1", "letters"),
     ("name = ''\n", "name: \"\" cannot name a folder", "1:1", "letters"),
 ];

@@ -13,6 +13,16 @@ pub fn write_atomically(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
 ) -> Result<()> {
+    write_atomically_after(path, fill, || Ok(()))
+}
+
+/// As [`write_atomically`]; `ready` runs when the new file is on disk under its temporary name and
+/// the old one still in its place.
+pub fn write_atomically_after(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
+    ready: impl FnOnce() -> std::io::Result<()>,
+) -> Result<()> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let bad = |e: std::io::Error| {
         Error::disk("the file cannot be written")
@@ -35,6 +45,7 @@ pub fn write_atomically(
         writer.flush()?;
         writer.get_ref().sync_all()?;
         drop(writer);
+        ready()?;
         std::fs::rename(&temporary, path)?;
         sync_folder(path)
     };

@@ -166,9 +166,21 @@ impl Dataset {
     }
 
     /// Splits, normalises with statistics of the training part only, and resizes.
-    pub fn prepare(mut self, how: &Preparation) -> Result<(Dataset, Split)> {
+    pub fn prepare(self, how: &Preparation) -> Result<(Dataset, Split)> {
+        self.prepare_as(how, None)
+    }
+
+    /// As [`prepare`](Self::prepare), with a scale that was fitted elsewhere, if there is one.
+    pub fn prepare_as(
+        mut self,
+        how: &Preparation,
+        scale: Option<Scale>,
+    ) -> Result<(Dataset, Split)> {
         let split = how.split.split(&self)?;
-        self.normalise(&how.norm, Some(&split.train))?;
+        match scale {
+            Some(scale) => self.apply(scale)?,
+            None => self.normalise(&how.norm, Some(&split.train))?,
+        }
         if let Some((height, width)) = how.size {
             self.resize(height, width)?;
         }

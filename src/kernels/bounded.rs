@@ -147,6 +147,14 @@ impl Real for Bounded {
     fn abs(self) -> Self {
         Bounded { value: self.value.abs(), ..self }
     }
+    /// As a function of its own: for large -x the default passes through an infinite exponential,
+    /// beside which no bound is left, while s' = s (1 - s) forgets any error of e^-x.
+    fn sigmoid(self) -> Self {
+        let value = 1.0 / (1.0 + (-self.value).exp());
+        let exponential = (3.0 + 2.0 * self.value.abs()) * 2.0 * U + self.error.exp_m1();
+        let rounding = (DIV + U) * value + TINY;
+        self.function(value, value * (1.0 - value) * exponential, rounding)
+    }
 }
 
 #[cfg(test)]

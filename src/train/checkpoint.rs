@@ -5,7 +5,8 @@
 //! numbers are pure functions of the seed and the step, so the step is all the rest there is to
 //! save. The metadata carries a BLAKE3 hash of everything; a file is replaced atomically.
 
-use crate::data::atomic::write_atomically;
+use super::folder::CHECKPOINTS;
+use crate::data::atomic::write_atomically_after;
 use crate::error::{Error, Result};
 use crate::plan::{Kind, Store};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -85,6 +86,10 @@ impl Snapshot {
                     }
                 }
             }
+            let known: Vec<_> = store.states().map(|(n, r)| (n.to_string(), r.len)).collect();
+            for (name, len) in known {
+                self.tensor(&format!("state.{name}"), &[len])?;
+            }
         }
         for (name, tensor) in &self.tensors {
             if let Some(state) = name.strip_prefix("state.") {
@@ -93,6 +98,14 @@ impl Snapshot {
             }
         }
         Ok(())
+    }
+
+    /// Does the checkpoint hold parameters that `store` does not have?
+    pub fn exceeds(&self, store: &Store) -> bool {
+        let unknown = |name: &String| {
+            name.strip_prefix("param.").is_some_and(|p| store.table().find(p).is_none())
+        };
+        self.tensors.keys().any(unknown)
     }
 
     pub fn meta(&self, key: &str) -> Result<&str> {
@@ -108,13 +121,14 @@ impl Snapshot {
             .map_err(|e| Error::disk("the checkpoint's step is no number").why(e))
     }
 
-    fn hash(&self) -> String {
+    /// Of everything but the entry `hash` itself.
+    fn hash(&self, meta: &BTreeMap<String, String>) -> String {
         let mut hasher = blake3::Hasher::new();
         let mut text = |t: &str| {
             hasher.update(&(t.len() as u64).to_le_bytes());
             hasher.update(t.as_bytes());
         };
-        for (key, value) in self.meta.iter().filter(|(k, _)| *k != "hash") {
+        for (key, value) in meta.iter().filter(|(k, _)| *k != "hash") {
             text(key);
             text(value);
         }
@@ -130,12 +144,24 @@ impl Snapshot {
 
     /// Writes the file: temporary name, flush to disk, rename.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let mut named = self.clone();
-        named.meta.insert("format".into(), FORMAT.into());
-        let hash = named.hash();
-        named.meta.insert("hash".into(), hash);
+        self.save_after(path, || Ok(()))
+    }
+
+    /// Writes `last` into a run; the one before stays as `previous`. There is a whole `last` at
+    /// every moment.
+    pub fn rotate(&self, run: &Path) -> Result<()> {
+        let [last, previous] = [LAST, PREVIOUS].map(|name| run.join(CHECKPOINTS).join(name));
+        self.save_after(&last, || keep(&last, &previous))
+    }
+
+    /// Writes the file; `ready` runs when it is on disk under its temporary name.
+    fn save_after(&self, path: &Path, ready: impl FnOnce() -> std::io::Result<()>) -> Result<()> {
+        let mut meta = self.meta.clone();
+        meta.insert("format".into(), FORMAT.into());
+        let hash = self.hash(&meta);
+        meta.insert("hash".into(), hash);
         let mut views = vec![];
-        for (name, tensor) in &named.tensors {
+        for (name, tensor) in &self.tensors {
             let bytes = le_bytes(&tensor.data);
             views.push((name.as_str(), tensor.shape.clone(), bytes));
         }
@@ -147,13 +173,13 @@ impl Snapshot {
         }
         // One order of the metadata, so that equal checkpoints are equal files.
         let meta: HashMap<String, String> =
-            HashMap::from([("vqforge".into(), serde_json::json!(named.meta).to_string())]);
+            HashMap::from([("vqforge".into(), serde_json::json!(meta).to_string())]);
         let bytes = safetensors::serialize(list, Some(meta))
             .map_err(|e| Error::failed("cannot serialise the checkpoint").why(e))?;
-        write_atomically(path, |w| w.write_all(&bytes)).map_err(|e| {
+        write_atomically_after(path, |w| w.write_all(&bytes), ready).map_err(|e| {
             e.help(format!(
-                "free {} MiB there; the previous checkpoint is intact",
-                bytes.len() >> 20
+                "make room for {:.1} MiB there; the checkpoints written before are intact",
+                bytes.len() as f64 / f64::from(1 << 20)
             ))
         })
     }
@@ -192,7 +218,7 @@ impl Snapshot {
         }
         let snapshot = Snapshot { meta, tensors };
         let hash = snapshot.meta.get("hash").cloned().unwrap_or_default();
-        if snapshot.hash() != hash {
+        if snapshot.hash(&snapshot.meta) != hash {
             return Err(bad("its contents do not match its hash: it was damaged".into()));
         }
         match snapshot.meta.get("format").map(String::as_str) {
@@ -201,17 +227,32 @@ impl Snapshot {
         }
     }
 
-    /// The last checkpoint of a run or, if it is damaged, the one before; with what was wrong.
+    /// The last checkpoint of a run or, if it is damaged, the newest one that is not; with what was
+    /// wrong.
     pub fn load_last(run: &Path) -> Result<(Self, PathBuf, Option<Error>)> {
-        let folder = run.join("checkpoints");
-        let (last, before) = (folder.join(LAST), folder.join(PREVIOUS));
-        match Self::load(&last) {
-            Ok(snapshot) => Ok((snapshot, last, None)),
-            Err(e) if before.exists() => {
-                let snapshot = Self::load(&before)?;
-                Ok((snapshot, before, Some(e)))
+        let folder = checkpoints_of(run)?;
+        let mut candidates = vec![folder.join(LAST), folder.join(PREVIOUS)];
+        candidates.extend(numbered(&folder).into_iter().rev().map(|(_, path)| path));
+        let mut damaged = None;
+        for path in candidates.into_iter().filter(|p| p.exists()) {
+            match Self::load(&path) {
+                Ok(snapshot) => return Ok((snapshot, path, damaged)),
+                Err(e) => drop(damaged.get_or_insert(e)),
             }
-            Err(e) => Err(e),
+        }
+        Err(damaged.unwrap_or_else(|| {
+            Error::disk("the run has no checkpoint yet")
+                .at_path(run)
+                .help("start it again: the same command with --out RUN --resume auto")
+        }))
+    }
+
+    /// The best checkpoint of a run, or the last where none was the best yet.
+    pub fn load_best(run: &Path) -> Result<Self> {
+        let best = checkpoints_of(run)?.join(BEST);
+        match best.exists() {
+            true => Self::load(&best),
+            false => Ok(Self::load_last(run)?.0),
         }
     }
 }
@@ -219,6 +260,45 @@ impl Snapshot {
 pub const LAST: &str = "last.safetensors";
 pub const PREVIOUS: &str = "previous.safetensors";
 pub const BEST: &str = "best.safetensors";
+
+/// The file of the numbered checkpoint of a step.
+pub fn step_name(step: u64) -> String {
+    format!("step_{step}.safetensors")
+}
+
+/// The numbered checkpoints in a folder, oldest first.
+pub fn numbered(folder: &Path) -> Vec<(u64, PathBuf)> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return vec![] };
+    let step = |path: &Path| {
+        let name = path.file_name()?.to_str()?;
+        name.strip_prefix("step_")?.strip_suffix(".safetensors")?.parse().ok()
+    };
+    let mut found: Vec<(u64, PathBuf)> =
+        entries.flatten().filter_map(|e| Some((step(&e.path())?, e.path()))).collect();
+    found.sort();
+    found
+}
+
+fn checkpoints_of(run: &Path) -> Result<PathBuf> {
+    let folder = run.join(CHECKPOINTS);
+    match folder.is_dir() {
+        true => Ok(folder),
+        false => Err(Error::usage("there is no run here")
+            .at_path(run)
+            .why("a run folder holds a folder of checkpoints")),
+    }
+}
+
+/// Gives `from` a second name; where the file system has no links it is moved.
+fn keep(from: &Path, to: &Path) -> std::io::Result<()> {
+    if !from.exists() {
+        return Ok(());
+    }
+    if to.exists() {
+        std::fs::remove_file(to)?;
+    }
+    std::fs::hard_link(from, to).or_else(|_| std::fs::rename(from, to))
+}
 
 #[cfg(target_endian = "little")]
 fn le_bytes(data: &[f32]) -> Cow<'_, [u8]> {
@@ -257,6 +337,33 @@ mod tests {
         let back = Snapshot::load(&a).unwrap();
         assert_eq!(back.tensors, snapshot().tensors);
         assert_eq!(back.step().unwrap(), 41);
+    }
+
+    #[test]
+    fn a_damaged_last_falls_back_to_the_newest_good_one() {
+        let dir = Scratch::new("checkpoint-fallback");
+        let run = dir.path("run");
+        let folder = run.join(CHECKPOINTS);
+        std::fs::create_dir_all(&folder).unwrap();
+        assert_eq!(Snapshot::load_last(&run).unwrap_err().exit_code(), 5);
+        let at = |step: u64| {
+            let mut s = snapshot();
+            s.meta.insert("step".into(), step.to_string());
+            s
+        };
+        at(1).save(&folder.join(step_name(1))).unwrap();
+        at(2).rotate(&run).unwrap();
+        at(3).rotate(&run).unwrap();
+        let steps = |name| Snapshot::load(&folder.join(name)).unwrap().step().unwrap();
+        assert_eq!((steps(LAST), steps(PREVIOUS)), (3, 2));
+        for (damaged, next) in [(LAST, 2), (PREVIOUS, 1)] {
+            std::fs::write(folder.join(damaged), b"no checkpoint").unwrap();
+            let (good, _, warning) = Snapshot::load_last(&run).unwrap();
+            assert_eq!(good.step().unwrap(), next);
+            assert!(warning.unwrap().to_string().contains(LAST));
+        }
+        let nowhere = Snapshot::load_last(&dir.path("nowhere")).unwrap_err();
+        assert_eq!(nowhere.exit_code(), 2, "{nowhere}");
     }
 
     /// Flipped bits and truncations at random places are refused, never a panic.

@@ -65,6 +65,7 @@ impl Classifier {
         let mut rows = vec![0; BATCH];
         let mut pixels = vec![0.0; BATCH * images.image_len()];
         for step in 0..steps {
+            super::stop::check()?;
             order.indices(step, &mut rows);
             rows.iter_mut().for_each(|r| *r = data.split.train[*r as usize]);
             fill_batch(images, &rows, &mut pixels);

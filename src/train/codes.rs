@@ -2,7 +2,7 @@
 
 use super::checkpoint::{Snapshot, Tensor};
 use crate::config::{Config, QuantiserKind};
-use crate::data::Dataset;
+use crate::data::{Dataset, Pixels, Scale};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::{Scope, vqvae};
@@ -23,12 +23,7 @@ const BATCH: usize = 32;
 impl Tokenizer {
     /// The best checkpoint of a run folder, or the last where there is no best.
     pub fn open(run: &Path) -> Result<Self> {
-        let best = run.join("checkpoints").join(super::checkpoint::BEST);
-        let snapshot = match best.exists() {
-            true => Snapshot::load(&best)?,
-            false => Snapshot::load_last(run)?.0,
-        };
-        Self::from_snapshot(snapshot).map_err(|e| e.at_path(run))
+        Self::from_snapshot(Snapshot::load_best(run)?).map_err(|e| e.at_path(run))
     }
 
     pub fn from_snapshot(snapshot: Snapshot) -> Result<Self> {
@@ -47,6 +42,14 @@ impl Tokenizer {
 
     pub fn kind(&self) -> QuantiserKind {
         self.config.quantiser.kind
+    }
+
+    /// The scale that was fitted on the tokenizer's training images.
+    pub fn scale(&self) -> Result<Option<Scale>> {
+        let text = self.snapshot.meta.get("scale");
+        text.map(|text| serde_json::from_str(text))
+            .transpose()
+            .map_err(|e| Error::disk("the checkpoint's scale of the data cannot be read").why(e))
     }
 
     /// Rows and columns of codes for the data.
@@ -93,6 +96,7 @@ impl Tokenizer {
         let mut codes = vec![];
         let all: Vec<u32> = (0..data.n as u32).collect();
         for chunk in all.chunks(BATCH) {
+            super::stop::check()?;
             fill_batch(data, chunk, &mut pixels);
             store.write_f32(input, &pixels)?;
             plan.run_lane(&mut store, 0, &Default::default())?;
@@ -120,30 +124,48 @@ pub fn cached(
     data: &Dataset,
     device: impl FnOnce() -> Result<Box<dyn Device>>,
 ) -> Result<Vec<u32>> {
-    let key = format!("{} {}", tokenizer.hash()?, fingerprint(data));
-    if let Ok(known) = Snapshot::load(cache)
-        && known.meta.get("key") == Some(&key)
-        && let Some(tensor) = known.tensors.get("codes")
-    {
-        return Ok(tensor.data.iter().map(|x| x.to_bits()).collect());
+    if let Some(codes) = recall(cache, tokenizer, data)? {
+        return Ok(codes);
     }
     let codes = tokenizer.encode(device()?, data)?;
-    let mut snapshot = Snapshot::default();
-    snapshot.meta.insert("key".into(), key);
-    // Indices travel as the bits of f32: the container is one type and compares exactly.
-    let bits: Vec<f32> = codes.iter().map(|&c| f32::from_bits(c)).collect();
-    snapshot.tensors.insert("codes".into(), Tensor { shape: vec![bits.len()], data: bits });
-    snapshot.save(cache)?;
+    remember(cache, tokenizer, data, &codes)?;
     Ok(codes)
 }
 
-/// A hash of the images as they are fed.
-fn fingerprint(data: &Dataset) -> String {
+/// The codes in `cache`, if they were made by this tokenizer from this data.
+pub fn recall(cache: &Path, tokenizer: &Tokenizer, data: &Dataset) -> Result<Option<Vec<u32>>> {
+    let Ok(known) = Snapshot::load(cache) else { return Ok(None) };
+    if known.meta.get("key") != Some(&key(tokenizer, data)?) {
+        return Ok(None);
+    }
+    let codes = known.tensors.get("codes");
+    Ok(codes.map(|tensor| tensor.data.iter().map(|x| x.to_bits()).collect()))
+}
+
+/// Writes `codes` into `cache`.
+pub fn remember(cache: &Path, tokenizer: &Tokenizer, data: &Dataset, codes: &[u32]) -> Result<()> {
+    let mut snapshot = Snapshot::default();
+    snapshot.meta.insert("key".into(), key(tokenizer, data)?);
+    // Indices travel as the bits of f32: the container is one type and compares exactly.
+    let bits: Vec<f32> = codes.iter().map(|&c| f32::from_bits(c)).collect();
+    snapshot.tensors.insert("codes".into(), Tensor { shape: vec![bits.len()], data: bits });
+    snapshot.save(cache)
+}
+
+fn key(tokenizer: &Tokenizer, data: &Dataset) -> Result<String> {
+    Ok(format!("{} {}", tokenizer.hash()?, fingerprint(data)))
+}
+
+/// A hash of the images and their labels: tells one data set from another.
+pub fn fingerprint(data: &Dataset) -> String {
     let mut hasher = blake3::Hasher::new();
-    let mut pixels = vec![0.0; data.image_len()];
-    for i in 0..data.n {
-        data.image(i, &mut pixels);
-        hasher.update(bytemuck::cast_slice(&pixels));
+    hasher.update(format!("{} {:?}", data.n, data.image_shape()).as_bytes());
+    match &data.pixels {
+        Pixels::U8(pixels) => hasher.update(pixels),
+        Pixels::F32(pixels) => hasher.update(bytemuck::cast_slice(pixels)),
+    };
+    if let Some(labels) = &data.labels {
+        hasher.update(bytemuck::cast_slice(labels));
     }
     hasher.finalize().to_hex().to_string()
 }

@@ -6,60 +6,108 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
+/// Columns of the live line: it must not wrap, or it could not be written over.
+const WIDTH: usize = 79;
 
 #[derive(Debug)]
 pub struct Console {
     quiet: bool,
     terminal: bool,
-    live: bool,
+    /// Columns of the live line on the screen; 0: none.
+    live: usize,
     last: Option<Instant>,
-    log: Option<File>,
+    log: Log,
+}
+
+#[derive(Debug)]
+enum Log {
+    /// Lines told before there is a run folder.
+    Waiting(Vec<String>),
+    File(File),
 }
 
 impl Console {
     pub fn new(quiet: bool) -> Self {
         let dumb = std::env::var("TERM").is_ok_and(|t| t == "dumb");
         let terminal = std::io::stderr().is_terminal() && !dumb;
-        Console { quiet, terminal, live: false, last: None, log: None }
+        Console { quiet, terminal, live: 0, last: None, log: Log::Waiting(vec![]) }
     }
 
-    /// Also writes every line to `file`.
+    /// Also writes every line to `file`, beginning with those told so far.
     pub fn log_to(&mut self, file: File) {
-        self.log = Some(file);
+        let told = std::mem::replace(&mut self.log, Log::File(file));
+        if let Log::Waiting(lines) = told {
+            lines.iter().for_each(|line| self.record(line));
+        }
     }
 
     /// A line that stays.
     pub fn line(&mut self, text: &str) {
-        self.log(text);
+        self.record(text);
         if self.quiet {
             return;
         }
-        let clear = if self.live { "\r\x1b[K" } else { "" };
-        self.live = false;
+        self.wipe();
         // A closed standard error must not end a training run.
-        let _ = writeln!(std::io::stderr(), "{clear}{text}");
+        let _ = writeln!(std::io::stderr(), "{text}");
     }
 
     /// The live line.
     pub fn progress(&mut self, text: &str) {
-        if self.quiet {
-            return;
-        }
-        if self.terminal {
-            let _ = write!(std::io::stderr(), "\r\x1b[K{text}");
-            let _ = std::io::stderr().flush();
-            self.live = true;
-            return;
-        }
-        if self.last.is_none_or(|t| t.elapsed() >= PLAIN_EVERY) {
+        let due = self.last.is_none_or(|t| t.elapsed() >= PLAIN_EVERY);
+        self.show(text, due);
+    }
+
+    /// The live line, which also becomes a plain line at once.
+    pub fn milestone(&mut self, text: &str) {
+        self.show(text, true);
+    }
+
+    fn show(&mut self, text: &str, due: bool) {
+        if due {
             self.last = Some(Instant::now());
-            self.line(text);
+        }
+        if !self.terminal || self.quiet {
+            if due {
+                self.line(text);
+            }
+            return;
+        }
+        if due {
+            self.record(text);
+        }
+        let text: String = text.chars().take(WIDTH).collect();
+        let columns = text.chars().count();
+        // Blanks wipe the rest of a longer line before it, on any terminal.
+        let blanks = self.live.saturating_sub(columns);
+        let _ = write!(std::io::stderr(), "\r{text}{:blanks$}", "");
+        let _ = std::io::stderr().flush();
+        self.live = columns.max(1);
+    }
+
+    /// Removes the live line from the screen.
+    fn wipe(&mut self) {
+        if self.live > 0 {
+            let _ = write!(std::io::stderr(), "\r{:1$}\r", "", self.live);
+            self.live = 0;
         }
     }
 
-    fn log(&mut self, text: &str) {
-        if let Some(file) = &mut self.log {
-            let _ = writeln!(file, "{text}");
+    /// Writes a line to the log alone.
+    pub fn record(&mut self, text: &str) {
+        match &mut self.log {
+            Log::Waiting(lines) => lines.push(text.to_string()),
+            // A log that cannot be written must not end a training run.
+            Log::File(file) => drop(writeln!(file, "{text}")),
+        }
+    }
+}
+
+impl Drop for Console {
+    /// Whatever is printed next starts on a line of its own.
+    fn drop(&mut self) {
+        if self.live > 0 {
+            let _ = writeln!(std::io::stderr());
         }
     }
 }

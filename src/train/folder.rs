@@ -4,9 +4,15 @@ use super::Console;
 use crate::config::Config;
 use crate::data::atomic::write_atomically;
 use crate::error::{Error, Result};
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+pub const CHECKPOINTS: &str = "checkpoints";
+pub const SAMPLES: &str = "samples";
+const METRICS: &str = "metrics.jsonl";
+const LOCK: &str = "lock";
 
 /// An open run folder, locked against a second process.
 #[derive(Debug)]
@@ -17,88 +23,77 @@ pub struct RunFolder {
     _lock: File,
 }
 
-/// # Errors
-/// A run name that is no plain file name.
-pub fn check_name(name: &str) -> Result<()> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    let dots = name.chars().all(|c| c == '.');
-    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) || dots {
-        return Err(Error::usage(format!("{name:?} cannot name a run"))
-            .why("a name has 1 to 64 letters, digits, '.', '_' or '-'"));
-    }
-    Ok(())
-}
+/// Where the process that holds the lock says who it is. Not in the lock itself: Windows lets nobody
+/// read a locked file.
+const HOLDER: &str = "lock.pid";
 
 impl RunFolder {
-    /// A new folder: `out` if given, else `runs/<name>`, else `runs/<name>-2` and so on. An existing
-    /// folder is never written over.
-    pub fn create(out: Option<&Path>, name: &str) -> Result<Self> {
-        let path = match out {
-            Some(path) => {
-                if path.exists() && !is_empty(path) {
-                    return Err(Error::usage("the run folder exists and is not empty")
-                        .at_path(path)
-                        .help("choose another --out, or continue the run with --resume"));
-                }
-                path.to_path_buf()
-            }
-            None => {
-                check_name(name)?;
-                let runs = Path::new("runs");
-                let numbered = |i: u32| match i {
-                    1 => runs.join(name),
-                    _ => runs.join(format!("{name}-{i}")),
-                };
-                (1..).map(numbered).find(|p| !p.exists()).unwrap_or_else(|| runs.join(name))
-            }
+    /// Where a new run would go: `out` if given, else `runs/<name>`, else `runs/<name>-2` and so on.
+    /// Nothing is created.
+    ///
+    /// # Errors
+    /// `out` is there and not empty: a run is never written over. With who is training in it.
+    pub fn vacant(out: Option<&Path>, name: &str) -> Result<PathBuf> {
+        let Some(path) = out else {
+            let runs = Path::new("runs");
+            let numbered = |i: u32| match i {
+                1 => runs.join(name),
+                _ => runs.join(format!("{name}-{i}")),
+            };
+            return Ok((1..)
+                .map(numbered)
+                .find(|p| !p.exists())
+                .unwrap_or_else(|| runs.join(name)));
         };
-        for sub in ["checkpoints", "samples"] {
+        if path.exists() && !path.is_dir() {
+            return Err(Error::usage("the run folder is a file")
+                .at_path(path)
+                .help("another --out"));
+        }
+        if path.exists() && !is_empty(path) {
+            if path.join(LOCK).exists() {
+                lock(path)?;
+            }
+            return Err(Error::usage("the run folder exists and is not empty")
+                .at_path(path)
+                .help("choose another --out, or continue the run with --resume"));
+        }
+        Ok(path.to_path_buf())
+    }
+
+    /// A new folder, at [`vacant`](Self::vacant).
+    pub fn create(out: Option<&Path>, name: &str) -> Result<Self> {
+        let path = Self::vacant(out, name)?;
+        for sub in [CHECKPOINTS, SAMPLES] {
             let folder = path.join(sub);
             std::fs::create_dir_all(&folder)
                 .map_err(|e| Error::disk("cannot create the run folder").at_path(&folder).why(e))?;
         }
-        Self::lock(path)
-    }
-
-    /// The folder `out` if it is there, else a new one: for starting again where a killed process
-    /// left a folder without a checkpoint.
-    pub fn reuse(out: Option<&Path>, name: &str) -> Result<Self> {
-        match out {
-            Some(path) if path.join("config.toml").is_file() => Self::open(path),
-            _ => Self::create(out, name),
-        }
+        Self::enter(path)
     }
 
     /// An existing run, to be continued.
     pub fn open(path: &Path) -> Result<Self> {
-        if !path.join("config.toml").is_file() {
+        if !Self::is_run(path) {
             return Err(Error::usage("there is no run here")
                 .at_path(path)
-                .why("a run folder holds a config.toml"));
+                .why("a run folder holds a config.toml and checkpoints"));
         }
-        Self::lock(path.to_path_buf())
+        Self::enter(path.to_path_buf())
     }
 
-    fn lock(path: PathBuf) -> Result<Self> {
+    /// Did a run start in this folder?
+    pub fn is_run(path: &Path) -> bool {
+        path.join(CHECKPOINTS).is_dir()
+    }
+
+    fn enter(path: PathBuf) -> Result<Self> {
         let bad =
             |e: std::io::Error| Error::disk("cannot open the run folder").at_path(&path).why(e);
-        let file = path.join("lock");
-        let mut options = OpenOptions::new();
-        let mut lock =
-            options.create(true).truncate(false).read(true).write(true).open(&file).map_err(bad)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let pid = std::fs::read_to_string(&file).unwrap_or_default();
-                return Err(Error::usage("another process is training in this folder")
-                    .at_path(&path)
-                    .why(format!("process {}", pid.trim()))
-                    .help("wait for it, or choose another --out"));
-            }
-            Err(TryLockError::Error(e)) => return Err(bad(e)),
-        }
-        lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id())).map_err(bad)?;
-        let metrics = path.join("metrics.jsonl");
+        let lock = lock(&path)?;
+        std::fs::write(path.join(HOLDER), std::process::id().to_string()).map_err(bad)?;
+        remove_leftovers(&path);
+        let metrics = path.join(METRICS);
         let metrics = OpenOptions::new().create(true).append(true).open(metrics).map_err(bad)?;
         Ok(RunFolder { path, metrics, _lock: lock })
     }
@@ -120,7 +115,7 @@ impl RunFolder {
             "device": device,
             "os": std::env::consts::OS,
             "arch": std::env::consts::ARCH,
-            "argv": std::env::args().collect::<Vec<_>>(),
+            "argv": std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect::<Vec<_>>(),
         });
         write_atomically(&self.file("env.json"), |w| writeln!(w, "{env:#}"))?;
         self.attach(console)
@@ -136,17 +131,26 @@ impl RunFolder {
 
     /// Appends one line to metrics.jsonl.
     pub fn metric(&mut self, line: &serde_json::Value) -> Result<()> {
-        let path = self.path.join("metrics.jsonl");
+        let path = self.path.join(METRICS);
         writeln!(self.metrics, "{line}")
+            .map_err(|e| Error::disk("cannot write the metrics").at_path(&path).why(e))
+    }
+
+    /// Makes the metrics durable: a checkpoint must not outlive the numbers that led to it.
+    pub fn sync_metrics(&self) -> Result<()> {
+        let path = self.path.join(METRICS);
+        self.metrics
+            .sync_data()
             .map_err(|e| Error::disk("cannot write the metrics").at_path(&path).why(e))
     }
 
     /// Drops the metrics of steps that a resumed run will do again.
     pub fn rewind_metrics(&mut self, step: u64) -> Result<()> {
-        let path = self.path.join("metrics.jsonl");
+        let path = self.path.join(METRICS);
         let bad =
             |e: std::io::Error| Error::disk("cannot rewrite the metrics").at_path(&path).why(e);
-        let text = std::fs::read_to_string(&path).map_err(bad)?;
+        let bytes = std::fs::read(&path).map_err(bad)?;
+        let text = String::from_utf8_lossy(&bytes);
         let keep = |line: &&str| {
             let value: Option<serde_json::Value> = serde_json::from_str(line).ok();
             value.and_then(|v| v["step"].as_u64()).is_some_and(|s| s <= step)
@@ -162,17 +166,78 @@ fn is_empty(path: &Path) -> bool {
     std::fs::read_dir(path).is_ok_and(|mut d| d.next().is_none())
 }
 
+/// Takes the lock of a run folder; it falls with the file, however the process ends.
+///
+/// # Errors
+/// Another process holds it.
+fn lock(path: &Path) -> Result<File> {
+    let file = path.join(LOCK);
+    let bad = |e: std::io::Error| Error::disk("cannot lock the run folder").at_path(path).why(e);
+    let mut options = OpenOptions::new();
+    let lock = options.create(true).truncate(false).write(true).open(&file).map_err(bad)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            let holder = std::fs::read_to_string(path.join(HOLDER)).unwrap_or_default();
+            Err(Error::usage("another process is training in this folder")
+                .at_path(path)
+                .why(format!("process {}", holder.trim()))
+                .help("wait for it, or choose another --out"))
+        }
+        Err(TryLockError::Error(e)) => Err(bad(e)),
+    }
+}
+
+/// Removes half-written files of a killed process, which only the holder of the lock may do.
+fn remove_leftovers(path: &Path) {
+    for folder in [path.to_path_buf(), path.join(CHECKPOINTS), path.join(SAMPLES)] {
+        let Ok(entries) = std::fs::read_dir(folder) else { continue };
+        for entry in entries.flatten() {
+            let hidden = entry.file_name().to_string_lossy().starts_with('.');
+            let file = entry.path();
+            if hidden && file.extension() == Some(OsStr::new("tmp")) {
+                // A leftover that cannot be removed only costs space.
+                let _ = std::fs::remove_file(file);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::testing::Scratch;
 
     #[test]
-    fn names() {
-        for good in ["radar", "a-b_c.1"] {
-            check_name(good).unwrap();
+    fn a_folder_has_one_holder_and_no_leftovers() {
+        let dir = Scratch::new("run-folder");
+        let path = dir.path("run");
+        let first = RunFolder::create(Some(&path), "x").unwrap();
+        for second in [RunFolder::open(&path), RunFolder::create(Some(&path), "x")] {
+            let error = second.unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            let pid = format!("process {}", std::process::id());
+            assert!(error.to_string().contains(&pid), "{error}");
         }
-        for bad in ["", "..", "a/b", "c:d", "e f", &"x".repeat(65)] {
-            assert_eq!(check_name(bad).unwrap_err().exit_code(), 2, "{bad}");
-        }
+        drop(first);
+        let error = RunFolder::create(Some(&path), "x").unwrap_err().to_string();
+        assert!(error.contains("not empty"), "{error}");
+        let leftover = path.join("checkpoints").join(".last.safetensors.1-0.tmp");
+        std::fs::write(&leftover, "half").unwrap();
+        RunFolder::open(&path).unwrap();
+        assert!(!leftover.exists());
+    }
+
+    #[test]
+    fn rewinding_keeps_whole_lines_up_to_the_step() {
+        let dir = Scratch::new("rewind");
+        let path = dir.path("run");
+        let mut run = RunFolder::create(Some(&path), "x").unwrap();
+        std::fs::write(path.join(METRICS), "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"st")
+            .unwrap();
+        run.rewind_metrics(2).unwrap();
+        run.metric(&serde_json::json!({ "step": 3 })).unwrap();
+        let text = std::fs::read_to_string(path.join(METRICS)).unwrap();
+        assert_eq!(text, "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n");
     }
 }

@@ -6,7 +6,9 @@ pub mod codes;
 pub mod console;
 pub mod diffusion;
 pub mod folder;
+pub mod progress;
 mod rate;
+pub mod resume;
 pub mod session;
 pub mod stop;
 pub mod vqvae;
@@ -15,7 +17,7 @@ pub use checkpoint::Snapshot;
 pub use console::Console;
 pub use folder::RunFolder;
 pub use rate::{learning_rate, step_scalars};
-pub use session::{Job, Session};
+pub use session::{Job, Pause, Session};
 
 use crate::data::Dataset;
 use crate::data::split::Split;

@@ -1,15 +1,20 @@
 //! The training loop, the same for every job: feed lanes, replay, log, evaluate, save, stop.
 
-use super::checkpoint::{BEST, LAST, PREVIOUS, Snapshot};
+use super::checkpoint::{self, BEST, Snapshot};
+use super::folder::{CHECKPOINTS, SAMPLES};
+use super::progress::{Progress, short};
 use super::{Console, RunFolder, step_scalars, stop};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Plan, RING_ROWS, Store};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Steps in a row whose gradient was not finite before a run gives up.
 const MAX_SKIPPED: usize = 10;
+/// The live line moves at least this often, if steps are shorter.
+const SHOW_EVERY: Duration = Duration::from_secs(1);
 
 /// Named numbers, in the order to show them.
 pub type Numbers = Vec<(String, f64)>;
@@ -52,8 +57,20 @@ pub struct Session {
     pub folder: Option<RunFolder>,
     /// Steps done.
     pub step: u64,
+    /// When to stop before the last step.
+    pub pause: Pause,
+    /// Further entries of the checkpoints' metadata: what the caller knows of the run.
+    pub notes: BTreeMap<String, String>,
     best: Option<f64>,
+    /// Steps in a row, up to the last one logged, that were not applied.
     skipped: usize,
+}
+
+/// Limits of this process, not of the run.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Pause {
+    pub steps: Option<u64>,
+    pub seconds: Option<f64>,
 }
 
 /// How [`Session::run`] ended.
@@ -66,18 +83,38 @@ pub struct Finished {
 
 impl Session {
     pub fn new(store: Store, plan: Plan, config: Config, folder: Option<RunFolder>) -> Self {
-        Session { store, plan, config, folder, step: 0, best: None, skipped: 0 }
+        Session {
+            store,
+            plan,
+            config,
+            folder,
+            step: 0,
+            pause: Pause::default(),
+            notes: BTreeMap::new(),
+            best: None,
+            skipped: 0,
+        }
     }
 
     /// Continues from a checkpoint.
+    ///
+    /// # Errors
+    /// A checkpoint of another kind of model or of other shapes; nothing is changed then.
     pub fn restore(&mut self, snapshot: &Snapshot, kind: &str) -> Result<()> {
-        if snapshot.meta("kind")? != kind {
-            let what = snapshot.meta("kind")?;
-            return Err(Error::disk(format!("the checkpoint is of a {what} run, not {kind}")));
+        let what = snapshot.meta("kind")?;
+        if what != kind {
+            return Err(Error::usage(format!("the checkpoint is of a {what} run, not {kind}"))
+                .help(format!("use: vqforge train {what}")));
         }
+        if snapshot.exceeds(&self.store) {
+            return Err(Error::disk("the checkpoint is of a larger model")
+                .help("use the configuration that the run was started with"));
+        }
+        let step = snapshot.step()?;
         snapshot.restore(&mut self.store)?;
-        self.step = snapshot.step()?;
+        self.step = step;
         self.best = snapshot.meta.get("best").and_then(|b| b.parse().ok());
+        self.skipped = snapshot.meta.get("skipped").and_then(|n| n.parse().ok()).unwrap_or(0);
         if let Some(folder) = &mut self.folder {
             folder.rewind_metrics(self.step)?;
         }
@@ -99,62 +136,83 @@ impl Session {
     /// Runs to `config.train.steps`.
     ///
     /// # Errors
-    /// Ctrl-C (after saving), divergence, a lost device, a full disk.
+    /// Ctrl-C or the end of `pause` (after saving), divergence, a lost device, a full disk.
     pub fn run(&mut self, job: &mut dyn Job, console: &mut Console) -> Result<Finished> {
         let train = self.config.train.clone();
         if self.step == 0 {
             job.start(self, console)?;
         }
-        let started = Instant::now();
         let first = self.step;
+        let progress = Progress::new(&train, first);
         let mut logged = self.step;
-        let mut saved = Instant::now();
-        let every = Duration::from_secs(self.config.checkpoint.every);
+        let (mut saved, mut shown) = (Instant::now(), Instant::now());
         let mut loss = f64::NAN;
         let mut numbers: Numbers = vec![];
         while self.step < train.steps {
             self.advance(job)?;
             let step = self.step;
             let due = |every: u64| every > 0 && step.is_multiple_of(every);
-            let last = self.step == train.steps;
-            let stopping = stop::requested();
-            let full = self.step - logged >= RING_ROWS as u64;
-            if self.step == first + 1 || due(train.log_every) || last || full || stopping {
-                loss = self.log(job, logged, started, first)?;
-                logged = self.step;
-                console.progress(&self.line(loss, &numbers, started, first));
+            let last = step == train.steps;
+            let stopping = self.stopping(step - first, &progress);
+            let evaluating = last || due(train.eval_every);
+            let saving = last
+                || stopping.is_some()
+                || evaluating
+                || saved.elapsed().as_secs_f64() >= self.config.checkpoint.every;
+            let full = step - logged >= RING_ROWS as u64;
+            let showing =
+                step == first + 1 || due(train.log_every) || shown.elapsed() >= SHOW_EVERY;
+            if showing || full || saving {
+                loss = self.log(job, logged, &progress)?;
+                logged = step;
+                shown = Instant::now();
+                let line = progress.line(step, loss, &numbers);
+                if step == first + 1 { console.milestone(&line) } else { console.progress(&line) }
             }
-            if last || due(train.eval_every) {
-                numbers = self.evaluate(job, console)?;
+            let mut better = false;
+            if evaluating {
+                (numbers, better) = self.evaluate(job, console)?;
             }
             if last || due(train.sample_every) {
                 if let Some(folder) = &self.folder {
-                    let path = folder.file("samples");
-                    job.pictures(&mut self.store, &path, self.step)?;
+                    job.pictures(&mut self.store, &folder.file(SAMPLES), step)?;
                 }
             }
-            if last || stopping || saved.elapsed() >= every {
-                self.save(job)?;
+            if saving {
+                self.save(job, better, evaluating)?;
                 saved = Instant::now();
             }
-            if stopping && !last {
-                return Err(self.interrupted());
+            if let Some(kind) = stopping.filter(|_| !last) {
+                return Err(self.stopped(kind, job.kind()));
             }
         }
-        console.progress(&self.line(loss, &numbers, started, first));
+        if first < self.step {
+            console.milestone(&progress.line(self.step, loss, &numbers));
+        }
         Ok(Finished { steps: self.step, loss, metrics: numbers })
     }
 
-    fn interrupted(&self) -> Error {
-        let error = Error::new(Kind::Interrupted, format!("stopped after step {}", self.step));
+    /// Why the run is to stop after this step, the `done`-th of this process.
+    fn stopping(&self, done: u64, progress: &Progress) -> Option<Kind> {
+        if stop::requested() {
+            return Some(Kind::Interrupted);
+        }
+        let out_of_steps = self.pause.steps.is_some_and(|most| done >= most);
+        let out_of_time = self.pause.seconds.is_some_and(|most| progress.seconds() >= most);
+        (out_of_steps || out_of_time).then_some(Kind::Stopped)
+    }
+
+    fn stopped(&self, kind: Kind, job: &str) -> Error {
+        let error =
+            Error::new(kind, format!("stopped after step {}; everything is saved", self.step));
         match &self.folder {
-            Some(f) => error.help(format!("continue with --resume {}", f.path().display())),
+            Some(folder) => error.help(resume_command(job, folder.path())),
             None => error,
         }
     }
 
     /// Reads the scalars of the steps since `from`, writes them down, returns the last loss.
-    fn log(&mut self, job: &dyn Job, from: u64, started: Instant, first: u64) -> Result<f64> {
+    fn log(&mut self, job: &dyn Job, from: u64, progress: &Progress) -> Result<f64> {
         let rows = self.plan.read_ring(&mut self.store, from..self.step)?;
         let lanes = self.plan.lanes() as f32;
         let mut loss = f64::NAN;
@@ -169,10 +227,8 @@ impl Session {
                 line[name] = serde_json::json!(value);
             }
             if step == self.step {
-                let images = (self.step - first) as f64 * self.config.train.batch as f64;
-                line["seconds"] = serde_json::json!(started.elapsed().as_secs_f64());
-                line["images_per_second"] =
-                    serde_json::json!(images / started.elapsed().as_secs_f64());
+                line["seconds"] = serde_json::json!(progress.seconds());
+                line["images_per_second"] = serde_json::json!(progress.rate(step));
             }
             if applied == 0.0 {
                 line["skipped"] = serde_json::json!(true);
@@ -191,7 +247,8 @@ impl Session {
         Ok(loss)
     }
 
-    fn evaluate(&mut self, job: &mut dyn Job, console: &mut Console) -> Result<Numbers> {
+    /// Metrics on held-out data, and whether they are the best so far.
+    fn evaluate(&mut self, job: &mut dyn Job, console: &mut Console) -> Result<(Numbers, bool)> {
         let numbers = job.evaluate(&mut self.store)?;
         let text: Vec<_> = numbers.iter().map(|(n, v)| format!("{n} {}", short(*v))).collect();
         console.line(&format!("step {:6}  held out: {}", self.step, text.join("  ")));
@@ -203,17 +260,14 @@ impl Session {
             folder.metric(&line)?;
         }
         let (name, more) = job.best();
-        let now = numbers.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
-        if let Some(now) = now {
-            let better = self.best.is_none_or(|b| if more { now > b } else { now < b });
-            if better && now.is_finite() {
-                self.best = Some(now);
-                if let Some(path) = self.folder.as_ref().map(|f| f.file("checkpoints").join(BEST)) {
-                    self.snapshot(job)?.save(&path)?;
-                }
-            }
+        let now = numbers.iter().find(|(n, v)| n == name && v.is_finite()).map(|(_, v)| *v);
+        let better = now.is_some_and(|now| {
+            self.best.is_none_or(|best| if more { now > best } else { now < best })
+        });
+        if better {
+            self.best = now;
         }
-        Ok(numbers)
+        Ok((numbers, better))
     }
 
     fn snapshot(&mut self, job: &dyn Job) -> Result<Snapshot> {
@@ -222,62 +276,50 @@ impl Session {
         snapshot.meta.insert("step".into(), self.step.to_string());
         snapshot.meta.insert("config".into(), self.config.to_toml()?);
         snapshot.meta.extend(job.meta());
+        snapshot.meta.extend(self.notes.clone());
+        if self.skipped > 0 {
+            snapshot.meta.insert("skipped".into(), self.skipped.to_string());
+        }
         if let Some(best) = self.best {
             snapshot.meta.insert("best".into(), best.to_string());
         }
         Ok(snapshot)
     }
 
-    /// Writes `last`; the one before stays as `previous`.
-    pub fn save(&mut self, job: &dyn Job) -> Result<()> {
-        let Some(path) = self.folder.as_ref().map(|f| f.file("checkpoints")) else {
+    /// Writes checkpoints: `best` and a numbered one if asked to, and `last` after them, so that a
+    /// run killed in between does the step again and writes the same.
+    fn save(&mut self, job: &dyn Job, best: bool, numbered: bool) -> Result<()> {
+        let Some(run) = self.folder.as_ref().map(|f| f.path().to_path_buf()) else {
             return Ok(());
         };
+        let folder = run.join(CHECKPOINTS);
         let snapshot = self.snapshot(job)?;
-        let last = path.join(LAST);
-        if last.exists() {
-            let previous = path.join(PREVIOUS);
-            std::fs::rename(&last, &previous)
-                .map_err(|e| Error::disk("cannot rotate checkpoints").at_path(&previous).why(e))?;
+        if let Some(folder) = &self.folder {
+            folder.sync_metrics()?;
         }
-        snapshot.save(&last)
-    }
-
-    fn line(&self, loss: f64, numbers: &Numbers, started: Instant, first: u64) -> String {
-        let total = self.config.train.steps;
-        let done = self.step - first;
-        let seconds = started.elapsed().as_secs_f64();
-        let rate = done as f64 * self.config.train.batch as f64 / seconds.max(1e-9);
-        let left = (total - self.step) as f64 * seconds / done.max(1) as f64;
-        let filled = (self.step * 16 / total.max(1)) as usize;
-        let bar: String = (0..16).map(|i| if i < filled { '#' } else { ' ' }).collect();
-        let extra: Vec<_> =
-            numbers.iter().take(3).map(|(n, v)| format!("{n} {}", short(*v))).collect();
-        format!(
-            "step {}/{total} [{bar}] {rate:.0} img/s  loss {}  {}  ETA {}",
-            self.step,
-            short(loss),
-            extra.join("  "),
-            clock(left)
-        )
+        if best {
+            snapshot.save(&folder.join(BEST))?;
+        }
+        let kept = self.config.checkpoint.keep;
+        if numbered && kept > 0 {
+            snapshot.save(&folder.join(checkpoint::step_name(self.step)))?;
+            // Those of later steps are left from before the run was continued at an earlier one.
+            let known = checkpoint::numbered(&folder);
+            let old: Vec<_> = known.iter().filter(|(step, _)| *step <= self.step).collect();
+            for (_, path) in old.iter().rev().skip(kept) {
+                std::fs::remove_file(path).map_err(|e| {
+                    Error::disk("cannot remove an old checkpoint").at_path(path).why(e)
+                })?;
+            }
+        }
+        snapshot.rotate(&run)
     }
 }
 
-/// Four significant digits.
-fn short(v: f64) -> String {
-    match v.abs() {
-        a if a >= 1000.0 || v == v.trunc() => format!("{v:.0}"),
-        a if a >= 10.0 => format!("{v:.2}"),
-        a if a >= 0.1 => format!("{v:.4}"),
-        _ => format!("{v:.3e}"),
-    }
-}
-
-fn clock(seconds: f64) -> String {
-    let s = seconds.round() as u64;
-    match s {
-        0..60 => format!("{s}s"),
-        60..3600 => format!("{}m{:02}s", s / 60, s % 60),
-        _ => format!("{}h{:02}m", s / 3600, s % 3600 / 60),
-    }
+/// What to type to continue a run.
+fn resume_command(job: &str, run: &Path) -> String {
+    let run = run.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "._-/\\:".contains(c);
+    let quoted = if run.chars().all(plain) { run } else { format!("\"{run}\"") };
+    format!("continue with: vqforge train {job} --resume {quoted}")
 }

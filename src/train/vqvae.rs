@@ -313,6 +313,7 @@ impl VqVaeJob {
         store.write_f32(state, &book)?;
         let mut counts = vec![0.0; k];
         for round in 0..=self.config.quantiser.kmeans_iters {
+            super::stop::check()?;
             plan.run_lane(store, 0, &Default::default())?;
             counts = store.read_f32(plan.output("counts")?)?;
             let d2 = store.read_f32(plan.output("d2")?)?;
@@ -402,6 +403,10 @@ fn picks(weights: &[f32], count: usize, rng: &mut Rng) -> Vec<usize> {
 impl Job for VqVaeJob {
     fn kind(&self) -> &'static str {
         "vqvae"
+    }
+
+    fn meta(&self) -> Vec<(String, String)> {
+        vec![("scale".into(), serde_json::json!(self.data.images.scale).to_string())]
     }
 
     fn start(&mut self, session: &mut Session, console: &mut Console) -> Result<()> {

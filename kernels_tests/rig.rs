@@ -1,0 +1,210 @@
+//! A tape between inputs with values and recorded results: runs it on a device and, for the bound
+//! on the rounding error of every result, over `Bounded`.
+
+use std::collections::{BTreeMap, HashMap};
+use vqforge::device::Device;
+use vqforge::kernels::{Bind, Bounded, Io, Real, StepScalars};
+use vqforge::ops;
+use vqforge::plan::{Kind, Options, ParamInit, ParamSpec, ParamTable, Plan, Store};
+use vqforge::shader::Element;
+use vqforge::shape::Shape;
+use vqforge::tape::{Act, Home, Idx, Param, Tape, ValueId};
+
+/// Unit roundoff of f32.
+pub const U: f64 = 1.0 / (1u64 << 24) as f64;
+
+pub fn ok<T>(result: vqforge::error::Result<T>) -> T {
+    result.unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// What a tape must compute: `y`, and `g<name>` for every leaf and parameter.
+struct Expected {
+    name: String,
+    want: Vec<f32>,
+    /// Error of torch's own f32 evaluation.
+    torch: f64,
+}
+
+#[derive(Default)]
+pub struct Rig {
+    pub tape: Tape,
+    table: ParamTable,
+    values: Vec<Vec<f32>>,
+    expected: Vec<Expected>,
+}
+
+impl Rig {
+    pub fn param(&mut self, name: &str, dims: &[usize], data: Vec<f32>) -> Param {
+        let shape = ok(Shape::new(dims));
+        assert_eq!(shape.elements(), data.len(), "{name}");
+        let spec = ParamSpec { name: name.into(), shape, init: ParamInit::Zeros, decay: false };
+        let index = ok(self.table.get_or_add(spec));
+        assert_eq!(index, self.values.len(), "{name} is there twice");
+        self.values.push(data);
+        self.tape.param(index, shape)
+    }
+
+    /// A differentiable input: the rows of a parameter by their own numbers. Forward that copies,
+    /// and backward every row is its own sum, so that both are exact.
+    pub fn leaf(&mut self, name: &str, dims: &[usize], data: Vec<f32>) -> Act {
+        let shape = ok(Shape::new(dims));
+        let (rows, channels) = (shape.rows(), shape.channels());
+        let table = self.param(name, &[rows, channels], data);
+        let own = ok(self.tape.constant_idx(&[rows], (0..rows as u32).collect()));
+        let rows = ok(ops::embedding(&mut self.tape, own, table));
+        ok(self.tape.reshape(rows, dims))
+    }
+
+    pub fn index(&mut self, data: Vec<u32>) -> Idx {
+        ok(self.tape.constant_idx(&[data.len()], data))
+    }
+
+    /// Ends the tape: the gradient of sum(y gy) and of the weighted losses.
+    pub fn finish(&mut self, y: Act, gy: Vec<f32>, losses: &[(Act, f32)]) {
+        let dims = self.tape.shape(y);
+        let gy = ok(self.tape.constant(dims.dims(), gy));
+        ok(self.tape.add_grad(y, gy));
+        ok(self.tape.backward(losses));
+        ok(self.tape.output("y", y));
+    }
+
+    pub fn expect(&mut self, name: &str, want: Vec<f32>, torch: f64) {
+        self.expected.push(Expected { name: name.into(), want, torch });
+    }
+
+    /// Largest share of its tolerance that any result used, and the device. The tolerance of an
+    /// element is the bound on the rounding error of any f32 evaluation of its formula, or four times
+    /// torch's error where that is more, and the rounding of the record.
+    pub fn check(&self, mut device: Box<dyn Device>, place: &str) -> (f64, Box<dyn Device>) {
+        device.clear();
+        let mut store = ok(Store::new(device, self.table.clone(), 0));
+        let plan = ok(Plan::compile(&mut store, &self.tape, &Options::default(), &mut |_, _| {}));
+        for (i, data) in self.values.iter().enumerate() {
+            ok(store.write_param(Kind::Param, i, data));
+        }
+        ok(plan.run_lane(&mut store, 0, &StepScalars::default()));
+        let bounds = self.bounds();
+        let mut used = 0.0f64;
+        for Expected { name, want, torch } in &self.expected {
+            let got = match name.strip_prefix('g').and_then(|leaf| self.table.find(leaf)) {
+                Some(i) => ok(store.read_param(Kind::Grad, i)),
+                None if plan.output(name).is_ok() => ok(store.read_f32(ok(plan.output(name)))),
+                None => ok(store.read_f32(ok(plan.sum(name)))),
+            };
+            assert_eq!((got.len(), bounds[name].len()), (want.len(), want.len()), "{place}.{name}");
+            for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
+                let (got, want) = (f64::from(got), f64::from(want));
+                let (formula, bound) = (bounds[name][i].value(), bounds[name][i].tolerance());
+                // The formula in f64 against torch in f64: the record is rounded to f32, and so is a
+                // factor like 1/n.
+                let rounding = 2.0 * U * want.abs() + bound * 2.0f64.powi(-29);
+                assert!(
+                    (formula - want).abs() <= rounding,
+                    "{place}.{name}[{i}]: the formula gives {formula}, torch {want}"
+                );
+                let tolerance = bound.max(4.0 * torch) + U * want.abs();
+                let error = (got - want).abs();
+                assert!(
+                    error <= tolerance,
+                    "{place}.{name}[{i}]: {got} instead of {want}: {error:.3e} > {tolerance:.3e}"
+                );
+                used = used.max(error / tolerance);
+            }
+        }
+        (used, store.device)
+    }
+
+    /// Every expected result over `Bounded`.
+    fn bounds(&self) -> BTreeMap<String, Vec<Bounded>> {
+        let lift = |x: &Vec<f32>| x.iter().map(|&x| Bounded::exact(x)).collect();
+        let mut walk = Walk::new(&self.tape);
+        for (id, value) in self.tape.values() {
+            if let Home::Param(i) = value.home {
+                walk.floats.insert(id, lift(&self.values[i]));
+            }
+        }
+        walk.run();
+        let mut named = BTreeMap::new();
+        for (id, value) in self.tape.values() {
+            let name = match &value.home {
+                Home::Output(name) | Home::Sum(name) => name.clone(),
+                Home::Grad(i) => format!("g{}", self.table.specs()[*i].name),
+                _ => continue,
+            };
+            if let Some(floats) = walk.floats.remove(&id) {
+                named.insert(name, floats);
+            }
+        }
+        named
+    }
+}
+
+/// Walks the nodes of a tape with the naive forms over `Bounded`.
+pub struct Walk<'t> {
+    tape: &'t Tape,
+    pub floats: HashMap<ValueId, Vec<Bounded>>,
+    pub words: HashMap<ValueId, Vec<u32>>,
+}
+
+impl<'t> Walk<'t> {
+    pub fn new(tape: &'t Tape) -> Self {
+        let mut walk = Walk { tape, floats: HashMap::new(), words: HashMap::new() };
+        for (id, value) in tape.values() {
+            let n = value.shape.elements();
+            match (&value.home, value.element) {
+                (Home::Alias(_), _) => {}
+                (Home::Const(bits), Element::F32) => {
+                    let lift = |w: &u32| Bounded::exact(f32::from_bits(*w));
+                    walk.floats.insert(id, bits.iter().map(lift).collect());
+                }
+                (Home::Const(bits), Element::U32) => {
+                    walk.words.insert(id, bits.clone());
+                }
+                (_, Element::F32) => {
+                    walk.floats.insert(id, vec![Bounded::exact(0.0); n]);
+                }
+                (_, Element::U32) => {
+                    walk.words.insert(id, vec![0; n]);
+                }
+            }
+        }
+        walk
+    }
+
+    pub fn run(&mut self) {
+        for node in self.tape.nodes() {
+            if let Some((binding, from)) = node.init {
+                let before = self.floats[&self.tape.root(from)].clone();
+                self.floats.insert(self.tape.root(node.binds[binding]), before);
+            }
+            let roots: Vec<ValueId> = node.binds.iter().map(|&b| self.tape.root(b)).collect();
+            // Written values leave the maps while the others are borrowed.
+            let written = |i: &usize| node.writes[*i];
+            let mut floats: HashMap<usize, Vec<Bounded>> = (0..roots.len())
+                .filter(written)
+                .filter_map(|i| Some((i, self.floats.remove(&roots[i])?)))
+                .collect();
+            let mut words: HashMap<usize, Vec<u32>> = (0..roots.len())
+                .filter(written)
+                .filter_map(|i| Some((i, self.words.remove(&roots[i])?)))
+                .collect();
+            let mut io = Io::new(StepScalars::default());
+            for (i, v) in &mut floats {
+                io.binds[*i] = Bind::Out(v);
+            }
+            for (i, v) in &mut words {
+                io.binds[*i] = Bind::OutU(v);
+            }
+            for (i, root) in roots.iter().enumerate().filter(|(i, _)| !node.writes[*i]) {
+                io.binds[i] = match (self.floats.get(root), self.words.get(root)) {
+                    (Some(v), _) => Bind::In(v),
+                    (None, Some(v)) => Bind::InU(v),
+                    (None, None) => Bind::None,
+                };
+            }
+            node.kernel.naive_bounded(&mut io);
+            self.floats.extend(floats.into_iter().map(|(i, v)| (roots[i], v)));
+            self.words.extend(words.into_iter().map(|(i, v)| (roots[i], v)));
+        }
+    }
+}

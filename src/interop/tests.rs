@@ -1,0 +1,185 @@
+use super::diffusers::{CONFIG, VqModel, WEIGHTS};
+use crate::config::{Config, Model, QuantiserKind};
+use crate::data::testing::Scratch;
+use crate::device::CpuDevice;
+use crate::model::{Scope, vqvae};
+use crate::plan::{Kind, ParamTable, Store};
+use crate::tape::Tape;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A folder that diffusers 0.31.0 wrote.
+fn recorded() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels_tests/fixtures/vqmodel_1ch")
+}
+
+/// The tensors of the recorded folder: type, shape and bytes by name.
+type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+
+/// The recorded folder with its tensors and its configuration changed.
+fn changed(
+    dir: &Scratch,
+    tensors: impl FnOnce(&mut Tensors),
+    config: impl FnOnce(&mut serde_json::Value),
+) -> PathBuf {
+    let bytes = std::fs::read(recorded().join(WEIGHTS)).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let own = |(name, view): (&str, TensorView<'_>)| {
+        (name.to_string(), (view.dtype(), view.shape().to_vec(), view.data().to_vec()))
+    };
+    let mut all: Tensors = file.iter().map(own).collect();
+    tensors(&mut all);
+    let views = all.iter().map(|(name, (dtype, shape, data))| {
+        (name.clone(), TensorView::new(*dtype, shape.clone(), data).unwrap())
+    });
+    dir.file(WEIGHTS, &safetensors::serialize(views, None).unwrap());
+    let text = std::fs::read_to_string(recorded().join(CONFIG)).unwrap();
+    let mut json = serde_json::from_str(&text).unwrap();
+    config(&mut json);
+    dir.file(CONFIG, json.to_string().as_bytes());
+    dir.path("")
+}
+
+/// What diffusers wrote, read and written again, is the same two files.
+#[test]
+fn round_trip_is_byte_identical() {
+    let dir = Scratch::new("diffusers");
+    let model = VqModel::read(&recorded()).unwrap();
+    model.write(&dir.path("out")).unwrap();
+    for name in [CONFIG, WEIGHTS] {
+        let bytes = |folder: &Path| std::fs::read(folder.join(name)).unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes[..600]).into_owned();
+        if bytes(&recorded()) != bytes(&dir.path("out")) {
+            panic!("{name}:\n{}\n{}", text(bytes(&recorded())), text(bytes(&dir.path("out"))));
+        }
+    }
+    assert_eq!(VqModel::read(&dir.path("out")).unwrap(), model);
+}
+
+/// Layouts: an element of each kind where it must be.
+#[test]
+fn dimensions_are_reordered() {
+    let model = VqModel::read(&recorded()).unwrap();
+    let bytes = std::fs::read(recorded().join(WEIGHTS)).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let theirs = |name: &str, at: usize| {
+        let data = file.tensor(name).unwrap().data();
+        f32::from_le_bytes(data[4 * at..][..4].try_into().unwrap())
+    };
+    // [out, in, kh, kw] = [32, 16, 3, 3], element (o, i, y, x) = (5, 11, 2, 1).
+    let name = "encoder.down_blocks.1.resnets.0.conv1.weight";
+    let ours = &model.tensors[name];
+    assert_eq!(ours.shape, [3, 3, 16, 32]);
+    assert_eq!(
+        ours.data[((2 * 3 + 1) * 16 + 11) * 32 + 5],
+        theirs(name, ((5 * 16 + 11) * 3 + 2) * 3 + 1)
+    );
+    // [out, in] = [32, 32], element (o, i) = (3, 30).
+    let name = "decoder.mid_block.attentions.0.to_v.weight";
+    assert_eq!(model.tensors[name].data[30 * 32 + 3], theirs(name, 3 * 32 + 30));
+    let name = vqvae::CODEBOOK_PARAM;
+    assert_eq!(model.tensors[name].shape, [64, 4]);
+    assert_eq!(model.tensors[name].data[7 * 4 + 2], theirs(name, 7 * 4 + 2));
+}
+
+#[test]
+fn old_attention_names_are_read() {
+    let dir = Scratch::new("diffusers-old");
+    let rename = |tensors: &mut Tensors| {
+        let pairs =
+            [("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")];
+        for (now, before) in pairs {
+            for name in tensors.keys().cloned().collect::<Vec<_>>() {
+                let old = name.replace(&format!(".{now}."), &format!(".{before}."));
+                let mut tensor = tensors.remove(&name).unwrap();
+                // One of the four as a convolution.
+                if old.contains("value.weight") {
+                    tensor.1.extend([1, 1]);
+                }
+                tensors.insert(old, tensor);
+            }
+        }
+    };
+    let folder = changed(&dir, rename, |_| {});
+    assert_eq!(VqModel::read(&folder).unwrap(), VqModel::read(&recorded()).unwrap());
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    type Edit = fn(&mut Tensors);
+    let tensors: [(&str, Edit); 5] = [
+        ("missing tensors: 1 (quant_conv.bias)", |t| drop(t.remove("quant_conv.bias"))),
+        ("unknown tensors: 1 (extra)", |t| {
+            t.insert("extra".into(), (Dtype::F32, vec![1], vec![0; 4]));
+        }),
+        ("quant_conv.weight is [4, 1, 4, 1], the model wants [4, 4, 1, 1]", |t| {
+            t.get_mut("quant_conv.weight").unwrap().1 = vec![4, 1, 4, 1];
+        }),
+        ("quant_conv.bias is I32, not F32", |t| {
+            t.get_mut("quant_conv.bias").unwrap().0 = Dtype::I32;
+        }),
+        ("there twice", |t| {
+            let tensor = t["encoder.mid_block.attentions.0.to_q.weight"].clone();
+            t.insert("encoder.mid_block.attentions.0.query.weight".into(), tensor);
+        }),
+    ];
+    let refused = |folder: &Path, words: &str| {
+        let error = VqModel::read(folder).unwrap_err();
+        assert!(error.to_string().contains(words), "{words}: {error}");
+        assert_eq!(error.exit_code(), 4, "{error}");
+    };
+    for (words, edit) in tensors {
+        let dir = Scratch::new("diffusers-tensors");
+        refused(&changed(&dir, edit, |_| {}), words);
+    }
+    for (key, value, words) in [
+        ("act_fn", serde_json::json!("mish"), "act_fn \"mish\""),
+        ("norm_type", "spatial".into(), "norm_type \"spatial\""),
+        ("_class_name", "AutoencoderKL".into(), "_class_name"),
+        ("lookup_from_codebook", true.into(), "lookup_from_codebook"),
+        ("block_out_channels", serde_json::json!([16]), "2 down_block_types for 1"),
+        ("norm_num_groups", 5.into(), "block_out_channels: 16 is not a multiple"),
+        ("layers_per_block", 2.into(), "missing tensors: 32"),
+        ("num_vq_embeddings", 65.into(), "[64, 4], the model wants [65, 4]"),
+    ] {
+        let dir = Scratch::new("diffusers-config");
+        refused(&changed(&dir, |_| {}, |json| json[key] = value), words);
+    }
+    let dir = Scratch::new("diffusers-damaged");
+    let folder = changed(&dir, |_| {}, |_| {});
+    let whole = std::fs::read(folder.join(WEIGHTS)).unwrap();
+    std::fs::write(folder.join(WEIGHTS), &whole[..whole.len() - 1]).unwrap();
+    refused(&folder, "damaged");
+    std::fs::write(folder.join(WEIGHTS), u64::MAX.to_le_bytes()).unwrap();
+    refused(&folder, "no safetensors file");
+    std::fs::remove_file(folder.join(WEIGHTS)).unwrap();
+    refused(&folder, "cannot be read");
+}
+
+fn store(model: &Model, kind: QuantiserKind) -> Store {
+    let (mut tape, mut table) = (Tape::new(), ParamTable::default());
+    let mut s = Scope::new(&mut tape, &mut table);
+    let x = s.tape.input("x", &[1, 2, 2, model.in_channels]).unwrap();
+    vqvae::training(&mut s, model, kind, x).unwrap();
+    Store::new(Box::new(CpuDevice::new(1).unwrap()), table, 0).unwrap()
+}
+
+/// Into a store and out of it, with the codebook as a parameter and as a moving average.
+#[test]
+fn through_a_store() {
+    let recorded = VqModel::read(&recorded()).unwrap();
+    for quantiser in [QuantiserKind::Gradient, QuantiserKind::Ema] {
+        let mut store = store(&recorded.model, quantiser);
+        recorded.load_into(&mut store).unwrap();
+        for kind in [Kind::Param, Kind::Ema] {
+            assert_eq!(VqModel::from_store(&recorded.model, &mut store, kind).unwrap(), recorded);
+        }
+    }
+    let mut wider = recorded.model.clone();
+    wider.latent_channels = 8;
+    let error = recorded.load_into(&mut store(&wider, QuantiserKind::Ema)).unwrap_err();
+    assert!(error.to_string().contains("the model wants"), "{error}");
+    let compact = VqModel { model: Config::default().model, ..recorded };
+    assert_eq!(compact.write(Path::new("unused")).unwrap_err().exit_code(), 2);
+}

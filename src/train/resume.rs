@@ -1,0 +1,126 @@
+//! What may change when a run is continued: shapes may not, rates may and are said.
+
+use super::Snapshot;
+use crate::config::diff::{Change, changes};
+use crate::config::{Config, RateSchedule};
+use crate::error::{Error, Result};
+
+/// Keys that decide the shapes of a model, by the kind of run they concern.
+const SHAPES: &[(&str, &[&str])] = &[
+    (
+        "vqvae",
+        &[
+            "model.family",
+            "model.in_channels",
+            "model.out_channels",
+            "model.block_out_channels",
+            "model.layers_per_block",
+            "model.latent_channels",
+            "model.num_vq_embeddings",
+            "model.vq_embed_dim",
+            "model.norm_num_groups",
+            "model.mid_block_add_attention",
+            "quantiser.kind",
+        ],
+    ),
+    ("diffusion", &["denoiser.layers", "denoiser.width", "denoiser.heads", "denoiser.mlp_ratio"]),
+];
+
+/// Keys that change no number of the run, only what is written and when.
+const RHYTHM: &[&str] = &[
+    "name",
+    "checkpoint.every",
+    "checkpoint.keep",
+    "train.log_every",
+    "train.eval_every",
+    "train.sample_every",
+];
+
+/// Lines to tell before a run goes on under `new` settings: every key that differs from `old`.
+///
+/// # Errors
+/// A changed shape (exit 2): the weights do not fit.
+pub fn differences(kind: &str, old: &Config, new: &Config) -> Result<Vec<String>> {
+    let mut lines = vec![];
+    let shapes = SHAPES.iter().find(|(of, _)| *of == kind).map_or(&[][..], |(_, keys)| keys);
+    for change in changes(old, new)? {
+        if shapes.contains(&&*change.key) {
+            return Err(reshaped(&change));
+        }
+        // A cosine reaches down to zero at the end of the run, wherever that is.
+        let later_end = change.key == "train.steps" && new.train.schedule == RateSchedule::Constant;
+        lines.push(match later_end || RHYTHM.contains(&&*change.key) {
+            true => format!("changed: {change}"),
+            false => format!("warning: changed: {change}: not the run that was started"),
+        });
+    }
+    Ok(lines)
+}
+
+fn reshaped(change: &Change) -> Error {
+    let part = if change.key == "quantiser.kind" { "codebook" } else { "model" };
+    Error::usage(format!("{} cannot change when a run is continued", change.key))
+        .at(change)
+        .why(format!("the checkpoint holds a {part} of other shapes"))
+        .help("leave the key as it was, or start another run without --resume")
+}
+
+/// Lines about facts other than settings, such as the hash of the data, that `snapshot` knows and
+/// that are different `now`.
+pub fn facts(snapshot: &Snapshot, now: &[(&str, &str, &str)]) -> Vec<String> {
+    let differs = |(key, value, what): &(&str, &str, &str)| {
+        let known = snapshot.meta.get(*key)?;
+        (known != value).then(|| format!("warning: {what}: not the run that was started"))
+    };
+    now.iter().filter_map(differs).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::diagnose::every_key;
+
+    fn config(sets: &[&str]) -> Config {
+        let sets: Vec<String> = sets.iter().map(|s| s.to_string()).collect();
+        Config::load(None, &sets).unwrap()
+    }
+
+    #[test]
+    fn shapes_are_refused_and_rates_are_said() {
+        let old = config(&[]);
+        assert!(differences("vqvae", &old, &old).unwrap().is_empty());
+        let error =
+            differences("vqvae", &old, &config(&["model.num_vq_embeddings=64"])).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        let text = error.to_string();
+        assert!(text.contains("model.num_vq_embeddings 256 -> 64"), "{text}");
+        // The autoencoder's shapes mean nothing to a diffusion run, and the reverse.
+        assert!(differences("diffusion", &old, &config(&["quantiser.kind=gradient"])).is_ok());
+        assert!(differences("diffusion", &old, &config(&["denoiser.layers=2"])).is_err());
+        let lines =
+            differences("vqvae", &old, &config(&["train.lr=1e-4", "checkpoint.every=5"])).unwrap();
+        assert!(lines[0].starts_with("changed: checkpoint.every 60.0 -> 5"), "{lines:?}");
+        assert!(lines[1].starts_with("warning: changed: train.lr 0.0003 -> 0.0001"), "{lines:?}");
+    }
+
+    #[test]
+    fn a_longer_run_changes_the_rates_only_under_a_cosine() {
+        for (schedule, start) in [("cosine", "warning: "), ("constant", "changed: ")] {
+            let schedule = format!("train.schedule={schedule}");
+            let old = config(&[&schedule]);
+            let new = config(&[&schedule, "train.steps=20000"]);
+            let lines = differences("vqvae", &old, &new).unwrap();
+            assert!(lines.len() == 1 && lines[0].starts_with(start), "{lines:?}");
+        }
+    }
+
+    /// A key that is renamed must not silently drop out of the lists.
+    #[test]
+    fn the_listed_keys_exist() {
+        let known = every_key();
+        let shapes = SHAPES.iter().flat_map(|(_, keys)| keys.iter());
+        for key in shapes.chain(RHYTHM) {
+            assert!(known.iter().any(|k| k == key), "{key}");
+        }
+    }
+}
