@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use vqforge::device::{self, Device, Launch, Range};
 use vqforge::error::Result;
+use vqforge::kernels::unary::Activation;
 use vqforge::kernels::{
     ColSum, Conv2d, Conv2dDgrad, Conv2dWgrad, ConvShape, Fill, Kernel, Matmul, StepScalars,
     SumPartials,
@@ -23,6 +24,9 @@ fn kernels() -> Vec<(String, Arc<dyn Kernel>)> {
             all.push((name, Arc::new(Matmul { ta, tb, ..Matmul::new(m, k, n) })));
         }
     }
+    let act = Some(Activation::Silu);
+    let fused = Matmul { bias: true, act, ..Matmul::new(2048, 128, 512) };
+    all.push(("matmul 2048x128x512 bias silu".into(), Arc::new(fused)));
     let linear = ConvShape { h: 1, w: 1, ..conv(4096, 1, 256, 256, 1, 1) };
     let shapes = [
         conv(32, 32, 64, 64, 3, 1),

@@ -21,8 +21,8 @@ use vqforge::plan::{Kind, Options, ParamTable, Plan, Store};
 use vqforge::rng::{Rng, Stream};
 use vqforge::tape::Tape;
 use vqforge::train::session::Numbers;
-use vqforge::train::vqvae::{VqVaeJob, optimiser};
-use vqforge::train::{Console, Job, Material, Session, diffusion, vqvae};
+use vqforge::train::vqvae::VqVaeJob;
+use vqforge::train::{Console, Job, Material, Session, diffusion, optimiser, vqvae};
 
 const STEPS: u64 = 10;
 
@@ -119,7 +119,7 @@ fn run(
 ) -> (Trained, Box<dyn Device>) {
     device.clear();
     let mut store = ok(Store::new(device, table, config.train.seed));
-    let options = Options { optimiser: Some(optimiser(&config)), ..Options::default() };
+    let options = Options { optimiser: Some(optimiser(&config.train)), ..Options::default() };
     let plan = ok(Plan::compile(&mut store, tape, &options, &mut |_, _| {}));
     let mut session = Session::new(store, plan, config, None);
     let trained = train(&mut session, job, with_codes);

@@ -2,6 +2,7 @@
 
 use super::block::Block;
 use super::cpu::correlate::{self, Correlation};
+use super::cpu::product::add_to_rows;
 use super::cpu::scratch;
 use super::{Bind, Case, Const, ConvShape, Cost, Fill, Io, Kernel, Real, flag, wrong_binds};
 use crate::naive_forms;
@@ -114,9 +115,7 @@ impl Kernel for Conv2d {
             let forward = |_| Correlation::forward(&s);
             correlate::run(1, forward, packed, x, y, false, |rows| {
                 if let Some(bias) = bias {
-                    for pixel in rows.chunks_exact_mut(s.cout) {
-                        pixel.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
-                    }
+                    add_to_rows(rows, bias);
                 }
             });
         });

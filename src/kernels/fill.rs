@@ -1,25 +1,24 @@
-//! Filling with a constant: `y = value`.
+//! Filling with one word: `y = bits`. The planner poisons slots with a NaN this way.
 
-use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, float, grid_1d, wrong_binds};
+use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, grid_1d, wrong_binds};
 use crate::naive_forms;
 use rayon::prelude::*;
 
-/// Bindings: y [n].
+/// Bindings: y [n], words of any type.
 #[derive(Debug, Clone)]
-pub struct FillValue {
+pub struct FillWord {
     pub n: usize,
-    /// Finite.
-    pub value: f32,
+    pub bits: u32,
 }
 
-impl FillValue {
+impl FillWord {
     fn naive<T: Real>(&self, io: &mut Io<'_, T>) {
-        let [Bind::Out(y), ..] = &mut io.binds else { wrong_binds(self.name()) };
-        y.fill(T::of(self.value.into()));
+        let [Bind::OutU(y), ..] = &mut io.binds else { wrong_binds(self.name()) };
+        y.fill(self.bits);
     }
 }
 
-impl Kernel for FillValue {
+impl Kernel for FillWord {
     fn name(&self) -> &'static str {
         "fill"
     }
@@ -27,10 +26,10 @@ impl Kernel for FillValue {
         include_str!("../../shaders/fill.wgsl")
     }
     fn consts(&self) -> Vec<Const> {
-        vec![float("VALUE", self.value)]
+        vec![]
     }
     fn dims(&self) -> Vec<u32> {
-        vec![self.n as u32]
+        vec![self.n as u32, self.bits]
     }
     fn lens(&self) -> Vec<usize> {
         vec![self.n]
@@ -42,18 +41,18 @@ impl Kernel for FillValue {
         Cost { flops: 0, bytes: 4 * self.n as u64 }
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
-        let [Bind::Out(y), ..] = &mut io.binds else { wrong_binds(self.name()) };
-        y.par_chunks_mut(16_384).for_each(|y| y.fill(self.value));
+        let [Bind::OutU(y), ..] = &mut io.binds else { wrong_binds(self.name()) };
+        y.par_chunks_mut(16_384).for_each(|y| y.fill(self.bits));
     }
     naive_forms!();
 }
 
 pub fn cases() -> Vec<Case> {
-    [(1, 0.0), (257, -1.5), (65_541, 1.0e-7)]
+    [(1, 0), (257, f32::to_bits(-1.5)), (65_541, 0x7fc0_dead)]
         .into_iter()
-        .map(|(n, value)| {
-            let kernel = FillValue { n, value };
-            Case::new(format!("n={n} value={value}"), kernel, vec![Fill::Poison]).exact()
+        .map(|(n, bits)| {
+            let unlike = Fill::U32(vec![!bits; n]);
+            Case::new(format!("n={n} bits={bits:#x}"), FillWord { n, bits }, vec![unlike]).exact()
         })
         .collect()
 }

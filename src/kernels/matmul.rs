@@ -1,10 +1,11 @@
 //! Matrix product.
 
 use super::block::Block;
+use super::cpu::math::vectorised;
 use super::cpu::panels::{Layout, Panels};
-use super::cpu::product::{ColumnProduct, Right, RowProduct, Run};
+use super::cpu::product::{ColumnProduct, Right, RowProduct, Run, add_to_rows};
 use super::cpu::scratch;
-use super::unary::Activation;
+use super::unary::{self, Activation};
 use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, int, wrong_binds};
 use crate::naive_forms;
 use rayon::prelude::*;
@@ -142,13 +143,14 @@ impl Matmul {
             }
             .run();
         }
-        for row in c.chunks_exact_mut(self.n) {
-            if let Some(bias) = bias {
-                row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
-            }
-            if let Some(act) = self.act {
-                row.iter_mut().for_each(|y| *y = act.value(*y));
-            }
+        if let Some(bias) = bias {
+            add_to_rows(c, bias);
+        }
+        if let Some(act) = self.act {
+            vectorised(
+                #[inline(always)]
+                || unary::apply(act, c),
+            );
         }
     }
 }

@@ -65,20 +65,21 @@ fn gelu_inner<T: Real>(x: T) -> T {
     T::of(2.0 * SQRT_2_PI) * (x + T::of(0.044715) * x * x * x)
 }
 
-/// [`Activation::value`] over slices, with the vectorisable sigmoid.
+/// [`Activation::value`] of every element, with the vectorisable sigmoid: call it inside
+/// [`vectorised`].
 #[inline(always)]
-fn value_f32(op: Activation, x: &[f32], y: &mut [f32]) {
+pub(super) fn apply(op: Activation, y: &mut [f32]) {
     #[inline(always)]
-    fn map(x: &[f32], y: &mut [f32], f: impl Fn(f32) -> f32) {
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = f(x);
+    fn map(y: &mut [f32], f: impl Fn(f32) -> f32) {
+        for y in y {
+            *y = f(*y);
         }
     }
     match op {
-        Activation::Silu => map(x, y, math::silu),
-        Activation::GeluTanh => map(x, y, |x| x * math::sigmoid(gelu_inner(x))),
-        Activation::GeluSigmoid => map(x, y, |x| x * math::sigmoid(1.702 * x)),
-        Activation::Relu => map(x, y, |x| if x < 0.0 { 0.0 } else { x }),
+        Activation::Silu => map(y, math::silu),
+        Activation::GeluTanh => map(y, |x| x * math::sigmoid(gelu_inner(x))),
+        Activation::GeluSigmoid => map(y, |x| x * math::sigmoid(1.702 * x)),
+        Activation::Relu => map(y, |x| if x < 0.0 { 0.0 } else { x }),
     }
 }
 
@@ -179,10 +180,11 @@ impl Kernel for Unary {
         match &mut io.binds {
             [Bind::In(x), Bind::Out(y), ..] => {
                 y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
+                    y.copy_from_slice(x);
                     vectorised(
                         #[inline(always)]
-                        || value_f32(op, x, y),
-                    )
+                        || apply(op, y),
+                    );
                 });
             }
             [Bind::In(x), Bind::In(dy), Bind::Out(dx), ..] => {

@@ -2,6 +2,7 @@
 
 use super::{expect_elements, ids};
 use crate::error::{Error, Result};
+use crate::kernels::copy::Copy;
 use crate::kernels::layer_norm::{LayerNorm, LayerNormShape, NormMode};
 use crate::kernels::layer_norm_bwd::{LayerNormBwd, LayerNormBwdParams};
 use crate::kernels::norm_param_grad::NormParamGrad;
@@ -106,6 +107,17 @@ pub(super) fn param_grads(
     beta: Param,
 ) -> Result<()> {
     let (dgamma, dbeta) = (tape.param_target(gamma), tape.param_target(beta));
-    let kernel = NormParamGrad { splits, c, accum: dgamma.accum };
-    tape.launch(kernel, &[sums.into(), dgamma.value.into(), dbeta.value.into()])
+    if dgamma.accum == dbeta.accum {
+        let kernel = NormParamGrad { splits, c, accum: dgamma.accum };
+        return tape.launch(kernel, &[sums.into(), dgamma.value.into(), dbeta.value.into()]);
+    }
+    // One of the two serves a second time and the other does not: they are stored apart.
+    let fresh = [tape.temp(&[c])?, tape.temp(&[c])?];
+    let kernel = NormParamGrad { splits, c, accum: false };
+    tape.launch(kernel, &[sums.into(), fresh[0].into(), fresh[1].into()])?;
+    for (target, sum) in [dgamma, dbeta].into_iter().zip(fresh) {
+        let store = Copy { n: c, accum: target.accum };
+        tape.launch_into(target, store, &[sum.into(), target.value.into()])?;
+    }
+    Ok(())
 }

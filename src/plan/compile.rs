@@ -7,7 +7,7 @@ use super::{dump, lanes};
 use crate::device::{Launch, ListId, Range};
 use crate::error::{Error, Result};
 use crate::kernels::copy::Copy;
-use crate::kernels::fill::FillValue;
+use crate::kernels::fill::FillWord;
 use crate::kernels::ring_write::RingWrite;
 use crate::kernels::{Kernel, StepScalars};
 use crate::tape::{Home, Node, Phase, Tape, Value, ValueId};
@@ -437,7 +437,7 @@ fn poison(
         let range = Range { buffer: buffers[slot_of[i]], offset: 0, len: interval.words };
         list.push(Planned {
             launch: Launch {
-                kernel: Arc::new(FillValue { n: interval.words, value: f32::from_bits(POISON) }),
+                kernel: Arc::new(FillWord { n: interval.words, bits: POISON }),
                 binds: vec![range],
             },
             writes: vec![true],

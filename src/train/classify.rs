@@ -1,14 +1,14 @@
 //! Trains the small classifier that scores class-conditional samples.
 
 use super::codes::fill_batch;
-use super::{Material, step_scalars};
+use super::{Material, optimiser, step_scalars};
 use crate::config::Train;
 use crate::data::batches::BatchOrder;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::{Scope, classifier};
 use crate::ops;
-use crate::plan::{Optimiser, Options, ParamTable, Plan, RING_ROWS, Store};
+use crate::plan::{Options, ParamTable, Plan, RING_ROWS, Store};
 use crate::tape::Tape;
 
 const BATCH: usize = 32;
@@ -36,8 +36,15 @@ impl Classifier {
             return Err(Error::data("the classifier wants sides divisible by 8").at(&images.source));
         }
         let classes = images.classes();
-        let settings =
-            Train { seed, steps, batch: BATCH, lr: 1e-3, warmup: 20, ..Train::default() };
+        let settings = Train {
+            seed,
+            steps,
+            batch: BATCH,
+            lr: 1e-3,
+            warmup: 20,
+            ema_decay: 0.0,
+            ..Train::default()
+        };
         let dims = images.batch_dims(BATCH);
 
         let (mut tape, mut table) = (Tape::new(), ParamTable::default());
@@ -50,8 +57,7 @@ impl Classifier {
         tape.report("loss", loss)?;
         tape.backward(&[(loss, 1.0)])?;
         let mut store = Store::new(device, table.clone(), seed)?;
-        let optimiser = Optimiser { weight_decay: 0.01, ..Optimiser::default() };
-        let options = Options { optimiser: Some(optimiser), ..Options::default() };
+        let options = Options { optimiser: Some(optimiser(&settings)), ..Options::default() };
         let training = Plan::compile(&mut store, &tape, &options, &mut |_, _| {})?;
 
         let mut tape = Tape::new();

@@ -3,8 +3,7 @@
 
 use super::codes::Tokenizer;
 use super::session::Numbers;
-use super::vqvae::optimiser;
-use super::{Console, Job, Material, RunFolder, Session};
+use super::{Console, Job, Material, RunFolder, Session, optimiser};
 use crate::config::Config;
 use crate::data::batches::BatchOrder;
 use crate::device::Device;
@@ -40,6 +39,7 @@ pub struct DiffusionJob {
     order: BatchOrder,
     rows: Vec<u32>,
     rows_of: Option<u64>,
+    micro_batch: MicroBatch,
     baseline: f64,
     evaluation: Option<Plan>,
     /// Opens a device for the decoder of sample pictures.
@@ -81,6 +81,42 @@ pub fn record(
     tape.backward(&[(loss, 1.0)])
 }
 
+/// The inputs of a micro-batch on the host; the vectors are reused from step to step.
+#[derive(Debug, Default)]
+struct MicroBatch {
+    /// Images, as rows of the data set.
+    rows: Vec<u32>,
+    classes: Vec<u32>,
+    times: Vec<f64>,
+    codes: Vec<u32>,
+    masked: Vec<f32>,
+    weight: Vec<f32>,
+}
+
+impl MicroBatch {
+    /// Writes `rows`, `classes` and what follows from `times`; `codes` are those of every image,
+    /// `length` an image.
+    fn write(
+        &mut self,
+        codes: &[u32],
+        length: usize,
+        schedule: Schedule,
+        store: &mut Store,
+        plan: &Plan,
+    ) -> Result<()> {
+        self.codes.clear();
+        self.codes.extend(self.rows.iter().flat_map(|&r| &codes[r as usize * length..][..length]));
+        self.masked.clear();
+        self.masked.extend(self.times.iter().map(|&t| schedule.masked(t) as f32));
+        self.weight.clear();
+        self.weight.extend(self.times.iter().map(|&t| schedule.weight(t) as f32));
+        store.write_u32(plan.input("codes")?, &self.codes)?;
+        store.write_u32(plan.input("class")?, &self.classes)?;
+        store.write_f32(plan.input("mask_probability")?, &self.masked)?;
+        store.write_f32(plan.input("weight")?, &self.weight)
+    }
+}
+
 impl DiffusionJob {
     /// `codes`: of every image of the data, by `tokenizer`.
     pub fn new(
@@ -104,6 +140,7 @@ impl DiffusionJob {
         Ok(DiffusionJob {
             rows: vec![0; config.train.batch],
             rows_of: None,
+            micro_batch: MicroBatch::default(),
             config,
             data,
             tokenizer,
@@ -125,11 +162,6 @@ impl DiffusionJob {
         self.data.images.labels.as_ref().map_or(0, |l| l[row as usize])
     }
 
-    fn codes_of(&self, rows: &[u32]) -> Vec<u32> {
-        let n = self.grid.tokens();
-        rows.iter().flat_map(|&r| &self.codes[r as usize * n..][..n]).copied().collect()
-    }
-
     /// Compiles the training and evaluation plans on `device`.
     pub fn session(
         &mut self,
@@ -141,7 +173,7 @@ impl DiffusionJob {
         record(&mut tape, &mut table, &self.config, self.grid, self.micro())?;
         let mut store = Store::new(device, table.clone(), self.config.train.seed)?;
         let options = Options {
-            optimiser: Some(optimiser(&self.config)),
+            optimiser: Some(optimiser(&self.config.train)),
             lanes: self.config.train.lanes,
             ..Options::default()
         };
@@ -162,24 +194,6 @@ impl DiffusionJob {
         }
     }
 
-    /// Writes the inputs of a micro-batch: `rows` at times `t`.
-    fn write(
-        &self,
-        store: &mut Store,
-        plan: &Plan,
-        rows: &[u32],
-        classes: &[u32],
-        times: &[f64],
-    ) -> Result<()> {
-        let schedule = Schedule(self.config.diffusion.schedule);
-        let masked: Vec<f32> = times.iter().map(|&t| schedule.masked(t) as f32).collect();
-        let weight: Vec<f32> = times.iter().map(|&t| schedule.weight(t) as f32).collect();
-        store.write_u32(plan.input("codes")?, &self.codes_of(rows))?;
-        store.write_u32(plan.input("class")?, classes)?;
-        store.write_f32(plan.input("mask_probability")?, &masked)?;
-        store.write_f32(plan.input("weight")?, &weight)
-    }
-
     /// Bits per token on the held-out codes: the continuous-time bound by stratified times, the mean
     /// over images and its standard error.
     fn elbo(&self, store: &mut Store) -> Result<(f64, f64)> {
@@ -192,20 +206,23 @@ impl DiffusionJob {
         let pairs: Vec<(usize, usize)> =
             (0..test.len()).flat_map(|i| (0..ELBO_TIMES).map(move |j| (i, j))).collect();
         let mut bits = vec![0.0f64; test.len()];
+        let mut batch = MicroBatch::default();
         for (at, chunk) in pairs.chunks(micro).enumerate() {
             let pair = |i: usize| chunk[i.min(chunk.len() - 1)];
-            let rows: Vec<u32> = (0..micro).map(|i| test[pair(i).0]).collect();
-            let classes: Vec<u32> = rows.iter().map(|&r| self.class_of(r)).collect();
-            let times: Vec<f64> = (0..micro)
-                .map(|i| {
-                    let (image, j) = pair(i);
-                    let u = Rng::new(ELBO_SEED, Stream::DiffusionTime, image as u64).uniform();
-                    let mut t = [0.0];
-                    stratified_times(u, ELBO_TIMES, j, 0.0, &mut t);
-                    t[0].max(1e-9)
-                })
-                .collect();
-            self.write(store, plan, &rows, &classes, &times)?;
+            batch.rows.clear();
+            batch.rows.extend((0..micro).map(|i| test[pair(i).0]));
+            batch.classes.clear();
+            batch.classes.extend(batch.rows.iter().map(|&r| self.class_of(r)));
+            batch.times.clear();
+            batch.times.extend((0..micro).map(|i| {
+                let (image, j) = pair(i);
+                let u = Rng::new(ELBO_SEED, Stream::DiffusionTime, image as u64).uniform();
+                let mut t = [0.0];
+                stratified_times(u, ELBO_TIMES, j, 0.0, &mut t);
+                t[0].max(1e-9)
+            }));
+            let schedule = Schedule(self.config.diffusion.schedule);
+            batch.write(&self.codes, length, schedule, store, plan)?;
             let step = StepScalars {
                 seed_lo: ELBO_SEED as u32,
                 sample_base: (at * micro) as u32,
@@ -261,21 +278,24 @@ impl Job for DiffusionJob {
         }
         let (micro, batch, seed) = (self.micro(), self.config.train.batch, self.config.train.seed);
         let first = lane * micro;
-        let rows = self.rows[first..first + micro].to_vec();
+        // Taken out for the call, so that it can be filled from `self`.
+        let mut now = std::mem::take(&mut self.micro_batch);
+        now.rows.clear();
+        now.rows.extend_from_slice(&self.rows[first..first + micro]);
         let u = Rng::new(seed, Stream::DiffusionTime, step).uniform();
-        let mut times = vec![0.0; micro];
-        stratified_times(u, batch, first, self.config.diffusion.t_min, &mut times);
+        now.times.resize(micro, 0.0);
+        stratified_times(u, batch, first, self.config.diffusion.t_min, &mut now.times);
         let null = self.grid.classes as u32;
-        let classes: Vec<u32> = rows
-            .iter()
-            .enumerate()
-            .map(|(i, &r)| {
-                let sample = step * batch as u64 + (first + i) as u64;
-                let dropped = Rng::new(seed, Stream::ClassDrop, sample).uniform();
-                if dropped < self.config.denoiser.class_drop { null } else { self.class_of(r) }
-            })
-            .collect();
-        self.write(store, plan, &rows, &classes, &times)
+        now.classes.clear();
+        now.classes.extend(now.rows.iter().enumerate().map(|(i, &r)| {
+            let sample = step * batch as u64 + (first + i) as u64;
+            let dropped = Rng::new(seed, Stream::ClassDrop, sample).uniform();
+            if dropped < self.config.denoiser.class_drop { null } else { self.class_of(r) }
+        }));
+        let schedule = Schedule(self.config.diffusion.schedule);
+        let written = now.write(&self.codes, self.grid.tokens(), schedule, store, plan);
+        self.micro_batch = now;
+        written
     }
 
     fn loss(&self, scalars: &[(String, f32)]) -> f64 {

@@ -16,7 +16,7 @@ pub mod vqvae;
 pub use checkpoint::Snapshot;
 pub use console::Console;
 pub use folder::RunFolder;
-pub use rate::{learning_rate, step_scalars};
+pub use rate::{learning_rate, optimiser, step_scalars};
 pub use session::{Job, Pause, Session};
 
 use crate::data::Dataset;

@@ -1,7 +1,21 @@
-//! Step scalars: learning rate, bias corrections, decay of the weight average.
+//! The optimiser of a run and its step scalars: learning rate, bias corrections, decay of the weight
+//! average. Both come from the same settings: a bias correction belongs to its beta.
 
 use crate::config::{RateSchedule, Train};
 use crate::kernels::StepScalars;
+use crate::plan::Optimiser;
+
+/// AdamW as the settings ask for it.
+pub fn optimiser(train: &Train) -> Optimiser {
+    Optimiser {
+        beta1: train.betas[0],
+        beta2: train.betas[1],
+        eps: train.eps as f32,
+        weight_decay: train.weight_decay as f32,
+        clip: train.clip as f32,
+        average: train.ema_decay > 0.0,
+    }
+}
 
 /// Linear warm-up from 0, then constant or half a cosine down to 0. `step` counts from 0.
 pub fn learning_rate(train: &Train, step: u64) -> f64 {

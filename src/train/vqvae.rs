@@ -2,7 +2,7 @@
 
 use super::codes::fill_batch;
 use super::session::Numbers;
-use super::{Console, Job, Material, RunFolder, Session, Snapshot};
+use super::{Console, Job, Material, RunFolder, Session, Snapshot, optimiser};
 use crate::config::{Config, QuantiserKind};
 use crate::data::batches::BatchOrder;
 use crate::device::Device;
@@ -11,7 +11,7 @@ use crate::metrics::{CodeUsage, QualitySum};
 use crate::model::vqvae::{self, CODEBOOK, EMA_M, EMA_N};
 use crate::model::{Scope, vqvae::Losses};
 use crate::ops;
-use crate::plan::{Optimiser, Options, ParamTable, Plan, Store, Weights};
+use crate::plan::{Options, ParamTable, Plan, Store, Weights};
 use crate::report::{Colormap, reconstruction_grid, write_png};
 use crate::rng::{Rng, Stream};
 use crate::tape::Tape;
@@ -43,19 +43,6 @@ pub struct VqVaeJob {
 struct Evaluation {
     plan: Plan,
     pixels: Vec<f32>,
-}
-
-/// AdamW as the settings ask for it.
-pub fn optimiser(config: &Config) -> Optimiser {
-    let t = &config.train;
-    Optimiser {
-        beta1: t.betas[0],
-        beta2: t.betas[1],
-        eps: t.eps as f32,
-        weight_decay: t.weight_decay as f32,
-        clip: t.clip as f32,
-        average: t.ema_decay > 0.0,
-    }
 }
 
 /// Records the training step for micro-batches of `batch` images.
@@ -145,7 +132,7 @@ impl VqVaeJob {
         record(&mut tape, &mut table, &self.config, dims)?;
         let mut store = Store::new(device, table.clone(), self.config.train.seed)?;
         let options = Options {
-            optimiser: Some(optimiser(&self.config)),
+            optimiser: Some(optimiser(&self.config.train)),
             lanes: self.config.train.lanes,
             ..Options::default()
         };

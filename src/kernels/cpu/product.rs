@@ -1,6 +1,7 @@
 //! Products of a left operand that is read in place and a packed right one, on one thread: tiles
 //! over rows and columns, blocks of summands small enough that their panel stays in the cache.
 
+use super::math::vectorised;
 use super::panels::{Panel, Panels};
 use super::tile::{self, Sums, add_columns, add_dots, add_rows, load, store};
 use pulp::{Arch, Simd, WithSimd};
@@ -51,7 +52,10 @@ impl RowProduct<'_> {
                     }
                     for s in s0..(s0 + together).min(self.segments) {
                         let offset = s * self.segment_stride + k0;
-                        let starts = std::array::from_fn(|i| a_rows[i.min(last)] + offset);
+                        let mut starts = [0; MR];
+                        for i in 0..MR {
+                            starts[i] = a_rows[i.min(last)] + offset;
+                        }
                         let b = &panel.data[(s * self.segment_len + k0) * width..];
                         sums = add_rows(simd, sums, self.a, &starts, len, b);
                     }
@@ -76,7 +80,10 @@ impl RowProduct<'_> {
                 let mut sums = [simd.splat_f32s(0.0); MR];
                 for (s, b) in b.chunks_exact(self.segment_len).enumerate() {
                     let offset = s * self.segment_stride;
-                    let starts = std::array::from_fn(|i| a_rows[i.min(last)] + offset);
+                    let mut starts = [0; MR];
+                    for i in 0..MR {
+                        starts[i] = a_rows[i.min(last)] + offset;
+                    }
                     sums = add_dots::<S, MR>(simd, sums, self.a, &starts, b);
                 }
                 for (i, sum) in sums.into_iter().enumerate() {
@@ -237,6 +244,20 @@ impl WithSimd for ColumnProduct<'_> {
             self.panel(simd, panel);
         }
     }
+}
+
+/// Adds a bias to every row of a matrix.
+pub fn add_to_rows(c: &mut [f32], bias: &[f32]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for row in c.chunks_exact_mut(bias.len()) {
+                for (c, b) in row.iter_mut().zip(bias) {
+                    *c += b;
+                }
+            }
+        },
+    );
 }
 
 #[cfg(test)]

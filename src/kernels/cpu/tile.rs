@@ -37,7 +37,7 @@ pub fn add_rows<S: Simd, const MR: usize, const NV: usize>(
     }
     let b = &b[..len * width];
     for k in 0..len {
-        let b = vectors::<S, NV>(&b[k * width..][..width]);
+        let b = vectors::<S, NV>(simd, &b[k * width..][..width]);
         for i in 0..MR {
             let a = simd.splat_f32s(rows[i][k]);
             for j in 0..NV {
@@ -60,7 +60,7 @@ pub fn add_columns<S: Simd, const MR: usize, const NV: usize>(
 ) -> Sums<S, MR, NV> {
     for k in 0..len {
         let a = &a[k * a_stride..][..MR];
-        let b = vectors::<S, NV>(&b[k * b_stride..][..NV * S::F32_LANES]);
+        let b = vectors::<S, NV>(simd, &b[k * b_stride..][..NV * S::F32_LANES]);
         for i in 0..MR {
             let a = simd.splat_f32s(a[i]);
             for j in 0..NV {
@@ -104,22 +104,24 @@ pub fn add_dots<S: Simd, const MR: usize>(
 
 /// A slice of `NV` whole vectors.
 #[inline(always)]
-fn vectors<S: Simd, const NV: usize>(row: &[f32]) -> [S::f32s; NV] {
+fn vectors<S: Simd, const NV: usize>(simd: S, row: &[f32]) -> [S::f32s; NV] {
     let (whole, _) = S::as_simd_f32s(row);
-    std::array::from_fn(|j| whole[j])
+    let mut values = [simd.splat_f32s(0.0); NV];
+    values.copy_from_slice(&whole[..NV]);
+    values
 }
 
 /// Up to `NV` vectors from `row`; elements past its end are zero.
 #[inline(always)]
 pub fn load<S: Simd, const NV: usize>(simd: S, row: &[f32]) -> [S::f32s; NV] {
     if row.len() == NV * S::F32_LANES {
-        vectors::<S, NV>(row)
+        vectors::<S, NV>(simd, row)
     } else {
-        std::array::from_fn(|j| {
-            let from = (j * S::F32_LANES).min(row.len());
-            let to = (from + S::F32_LANES).min(row.len());
-            simd.partial_load_f32s(&row[from..to])
-        })
+        let mut values = [simd.splat_f32s(0.0); NV];
+        for (value, part) in values.iter_mut().zip(row.chunks(S::F32_LANES)) {
+            *value = simd.partial_load_f32s(part);
+        }
+        values
     }
 }
 

@@ -1,0 +1,350 @@
+//! What the proofs of the engine share: tiny models whose inputs are pure functions of the sample,
+//! runs of them on any device, and GPU devices that are handed from test to test.
+
+use crate::device;
+use std::sync::Mutex;
+use vqforge::config::{Config, Denoiser, Family, Model, QuantiserKind, RateSchedule, Train};
+use vqforge::device::{BufferId, CpuDevice, Device, Launch, Limits, ListId, Stats};
+use vqforge::error::Result;
+use vqforge::kernels::StepScalars;
+use vqforge::model::denoiser::Grid;
+use vqforge::model::vqvae::{CODEBOOK, EMA_M, EMA_N};
+use vqforge::ops::{self, Activation};
+use vqforge::plan::{Kind, Options, ParamInit, ParamTable, Plan, RING_ROWS, Store};
+use vqforge::rng::{Rng, Stream};
+use vqforge::tape::Tape;
+use vqforge::train::{diffusion, optimiser, step_scalars, vqvae};
+
+/// Samples of a step: 1, 2, 3, 4 and 6 lanes divide it.
+pub const BATCH: usize = 12;
+/// Side of the images.
+const SIDE: usize = 8;
+const CODES: usize = 7;
+const CODE_LEN: usize = 3;
+const GRID: Grid = Grid { rows: 3, cols: 4, codes: 11, classes: 3 };
+
+/// The models under test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tiny {
+    /// Compact autoencoder, codebook by moving averages.
+    VqVae,
+    /// The same, codebook by gradient.
+    VqVaeByGradient,
+    /// diffusers' VQModel with attention in the middle.
+    VqModel,
+    Denoiser,
+    /// Values with several consumers in every order, so that some in-place writes are granted and
+    /// some refused, and parameters that are used twice.
+    Tangle,
+}
+
+impl Tiny {
+    pub const ALL: [Tiny; 5] =
+        [Tiny::VqVae, Tiny::VqVaeByGradient, Tiny::VqModel, Tiny::Denoiser, Tiny::Tangle];
+
+    pub fn config(self, lanes: usize) -> Config {
+        let mut config = Config {
+            model: Model {
+                block_out_channels: vec![4, 8],
+                norm_num_groups: 2,
+                latent_channels: 5,
+                num_vq_embeddings: CODES,
+                vq_embed_dim: CODE_LEN,
+                ..Model::default()
+            },
+            denoiser: Denoiser { layers: 2, width: 12, heads: 3, mlp_ratio: 2, class_drop: 0.0 },
+            train: Train {
+                seed: 5,
+                steps: 100,
+                batch: BATCH,
+                lanes,
+                lr: 3e-3,
+                warmup: 2,
+                schedule: RateSchedule::Constant,
+                ema_decay: 0.9,
+                clip: 0.5,
+                ..Train::default()
+            },
+            ..Config::default()
+        };
+        match self {
+            Tiny::VqVaeByGradient => config.quantiser.kind = QuantiserKind::Gradient,
+            Tiny::VqModel => {
+                config.model.family = Family::Vqmodel;
+                config.model.block_out_channels = vec![4, 4];
+                config.model.mid_block_add_attention = true;
+            }
+            _ => {}
+        }
+        config
+    }
+
+    /// The training step for micro-batches of `batch` samples.
+    pub fn record(self, batch: usize) -> (Tape, ParamTable) {
+        let (mut tape, mut table) = (Tape::new(), ParamTable::default());
+        let config = self.config(1);
+        let recorded = match self {
+            Tiny::Denoiser => diffusion::record(&mut tape, &mut table, &config, GRID, batch),
+            Tiny::Tangle => tangle(&mut tape, &mut table, batch),
+            _ => vqvae::record(&mut tape, &mut table, &config, [batch, SIDE, SIDE, 1]).map(drop),
+        };
+        recorded.unwrap_or_else(|e| panic!("{self:?}: {e}"));
+        (tape, table)
+    }
+
+    /// The words of every input for one sample.
+    pub fn sample(self, index: u64) -> Vec<(&'static str, Vec<u32>)> {
+        let mut rng = Rng::new(77, Stream::Test, index);
+        let mut floats = |n: usize| -> Vec<u32> {
+            (0..n).map(|_| (rng.range(-1.0, 1.0) as f32).to_bits()).collect()
+        };
+        match self {
+            Tiny::Denoiser => {
+                let t = 0.2 + 0.6 * ((index * 7 % 12) as f32 / 12.0);
+                let codes = (0..GRID.tokens()).map(|_| rng.below(GRID.codes as u32)).collect();
+                vec![
+                    ("codes", codes),
+                    ("class", vec![index as u32 % 4]),
+                    ("mask_probability", vec![t.to_bits()]),
+                    ("weight", vec![(1.0 / t).to_bits()]),
+                ]
+            }
+            Tiny::Tangle => vec![("x", floats(TANGLE))],
+            _ => vec![("x", floats(SIDE * SIDE))],
+        }
+    }
+
+    /// The words of every input for some samples in a row.
+    pub fn samples(self, first: u64, count: usize) -> Vec<(&'static str, Vec<u32>)> {
+        let mut all = self.sample(first);
+        for index in first + 1..first + count as u64 {
+            for (input, more) in all.iter_mut().zip(self.sample(index)) {
+                input.1.extend(more.1);
+            }
+        }
+        all
+    }
+
+    /// States as a run might find them: codes spread out, each with a past.
+    pub fn states(self) -> Vec<(&'static str, Vec<f32>)> {
+        if !matches!(self, Tiny::VqVae | Tiny::VqModel) {
+            return vec![];
+        }
+        let mut rng = Rng::new(78, Stream::Test, 0);
+        let book: Vec<f32> = (0..CODES * CODE_LEN).map(|_| rng.normal() as f32).collect();
+        let counts: Vec<f32> = (0..CODES).map(|_| rng.range(5.0, 50.0) as f32).collect();
+        let sums = book.iter().enumerate().map(|(i, e)| e * counts[i / CODE_LEN]).collect();
+        vec![(CODEBOOK, book), (EMA_N, counts), (EMA_M, sums)]
+    }
+}
+
+/// Width of the tangle: not a multiple of 4.
+const TANGLE: usize = 6;
+
+fn tangle(tape: &mut Tape, table: &mut ParamTable, batch: usize) -> Result<()> {
+    let mut s = vqforge::model::Scope::new(tape, table);
+    let w = s.param("w", &[TANGLE, TANGLE], ParamInit::Normal(0.5), true)?;
+    let bias = s.param("b", &[TANGLE], ParamInit::Normal(0.5), false)?;
+    let gamma = s.param("gamma", &[TANGLE], ParamInit::Normal(1.0), false)?;
+    let beta = s.param("beta", &[TANGLE], ParamInit::Normal(1.0), false)?;
+    let x = tape.input("x", &[batch, TANGLE])?;
+    let h = ops::linear(tape, x, w, Some(bias))?;
+    let a = ops::activation(tape, h, Activation::Silu)?;
+    let b = ops::activation(tape, h, Activation::GeluTanh)?;
+    // d(a) starts as the gradient of `sum`, which d(b) still needs when this adds to it.
+    let side = ops::activation(tape, a, Activation::GeluSigmoid)?;
+    let sum = ops::add(tape, a, b)?;
+    let twice = ops::add(tape, sum, sum)?;
+    let again = ops::linear(tape, twice, w, Some(bias))?;
+    let normed = ops::layer_norm_affine(tape, again, gamma, beta, 1e-3)?;
+    let normed = ops::layer_norm_affine(tape, normed, gamma, beta, 1e-3)?;
+    let end = ops::add(tape, normed, h)?;
+    let fixed = tape.detach(side);
+    let first = ops::mse(tape, end, fixed)?;
+    let second = ops::mse(tape, side, x)?;
+    tape.report("first", first)?;
+    tape.report("second", second)?;
+    tape.output("end", end)?;
+    tape.backward(&[(first, 1.0), (second, 0.7)])
+}
+
+/// A training run of a tiny model.
+pub struct Run {
+    pub tiny: Tiny,
+    pub store: Store,
+    pub plan: Plan,
+    pub config: Config,
+    pub step: u64,
+}
+
+impl Run {
+    /// `options.optimiser` is filled in from the settings unless `train` is false.
+    pub fn new(tiny: Tiny, device: Box<dyn Device>, train: bool, options: Options) -> Self {
+        let lanes = options.lanes.max(1);
+        let config = tiny.config(lanes);
+        let (tape, table) = tiny.record(BATCH / lanes);
+        let options = Options { optimiser: train.then(|| optimiser(&config.train)), ..options };
+        let mut store = Store::new(device, table, config.train.seed).expect("store");
+        let plan = Plan::compile(&mut store, &tape, &options, &mut |_, _| {})
+            .unwrap_or_else(|e| panic!("{tiny:?}: {e}"));
+        for (name, values) in tiny.states() {
+            let range = store.find_state(name).expect("state");
+            store.write_f32(range, &values).expect("write");
+        }
+        Run { tiny, store, plan, config, step: 0 }
+    }
+
+    /// Writes `count` samples from `first` on into the inputs.
+    pub fn feed(&mut self, first: u64, count: usize) {
+        for (name, words) in self.tiny.samples(first, count) {
+            let range = self.plan.input(name).expect("input");
+            self.store.write_u32(range, &words).expect("write");
+        }
+    }
+
+    pub fn scalars(&self, lane: usize) -> StepScalars {
+        step_scalars(&self.config.train, self.step, lane, RING_ROWS)
+    }
+
+    /// All lanes of one step.
+    pub fn advance(&mut self) {
+        let micro = BATCH / self.plan.lanes();
+        for lane in 0..self.plan.lanes() {
+            self.feed(self.step * BATCH as u64 + (lane * micro) as u64, micro);
+            let scalars = self.scalars(lane);
+            self.plan.run_lane(&mut self.store, lane, &scalars).unwrap_or_else(|e| panic!("{e}"));
+        }
+        self.step += 1;
+    }
+
+    /// The bits of everything that a step changes, by name.
+    pub fn bits(&mut self) -> Named {
+        let mut all = vec![];
+        for i in 0..self.store.table().specs().len() {
+            let name = self.store.table().specs()[i].name.clone();
+            for kind in [Kind::Grad, Kind::Param, Kind::M, Kind::V, Kind::Ema] {
+                let range = self.store.range(kind, i);
+                let words = self.store.read_u32(range).expect("read");
+                all.push((format!("{} {name}", kind.name()), words));
+            }
+        }
+        let states: Vec<_> = self.store.states().map(|(n, r)| (n.to_string(), r)).collect();
+        for (name, range) in states {
+            all.push((format!("state {name}"), self.store.read_u32(range).expect("read")));
+        }
+        all
+    }
+}
+
+/// Words by name.
+pub type Named = Vec<(String, Vec<u32>)>;
+
+/// The state of a fresh run after `steps`.
+pub fn after(tiny: Tiny, device: Box<dyn Device>, options: Options, steps: usize) -> Named {
+    let mut run = Run::new(tiny, device, true, options);
+    (0..steps).for_each(|_| run.advance());
+    run.bits()
+}
+
+/// Equal names and bits, or a panic that says which and where.
+#[track_caller]
+pub fn assert_same(what: &str, got: &Named, want: &Named) {
+    let names = |all: &Named| all.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
+    assert_eq!(names(got), names(want), "{what}");
+    for ((name, got), (_, want)) in got.iter().zip(want) {
+        if let Err(e) = crate::compare::equal_bits(got, want) {
+            panic!("{what}: {name}: {e}");
+        }
+    }
+}
+
+pub fn cpu(threads: usize) -> Box<dyn Device> {
+    device::cpu(threads)
+}
+
+pub fn naive() -> Box<dyn Device> {
+    Box::new(CpuDevice::naive().expect("CPU device"))
+}
+
+static IDLE: Mutex<Vec<Box<dyn Device>>> = Mutex::new(vec![]);
+
+/// A GPU device of one's own. It goes back to the next test with its pipelines compiled.
+pub fn gpu() -> Option<Box<dyn Device>> {
+    let idle = IDLE.lock().unwrap_or_else(|e| e.into_inner()).pop();
+    let device = idle.or_else(device::own_gpu)?;
+    Some(Box::new(Lent(Some(device))))
+}
+
+/// The devices to prove things on.
+pub fn devices() -> Vec<Box<dyn Device>> {
+    std::iter::once(cpu(0)).chain(gpu()).collect()
+}
+
+/// Another device of the same kind.
+pub fn another(like: &dyn Device) -> Box<dyn Device> {
+    if like.kind() == "cpu" { cpu(0) } else { gpu().expect("there was one") }
+}
+
+struct Lent(Option<Box<dyn Device>>);
+
+impl Lent {
+    fn get(&self) -> &dyn Device {
+        self.0.as_deref().expect("taken on drop only")
+    }
+    fn get_mut(&mut self) -> &mut dyn Device {
+        self.0.as_deref_mut().expect("taken on drop only")
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        // What failed stays with whoever broke it.
+        if let Some(mut device) = self.0.take()
+            && device.finish().is_ok()
+            && !std::thread::panicking()
+        {
+            device.clear();
+            IDLE.lock().unwrap_or_else(|e| e.into_inner()).push(device);
+        }
+    }
+}
+
+impl Device for Lent {
+    fn describe(&self) -> String {
+        self.get().describe()
+    }
+    fn kind(&self) -> &'static str {
+        self.get().kind()
+    }
+    fn limits(&self) -> Limits {
+        self.get().limits()
+    }
+    fn stats(&self) -> Stats {
+        self.get().stats()
+    }
+    fn create_buffer(&mut self, words: usize, label: &str) -> Result<BufferId> {
+        self.get_mut().create_buffer(words, label)
+    }
+    fn write(&mut self, buffer: BufferId, offset: usize, words: &[u32]) -> Result<()> {
+        self.get_mut().write(buffer, offset, words)
+    }
+    fn read(&mut self, buffer: BufferId, offset: usize, out: &mut [u32]) -> Result<()> {
+        self.get_mut().read(buffer, offset, out)
+    }
+    fn prepare(
+        &mut self,
+        launches: &[Launch],
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<ListId> {
+        self.get_mut().prepare(launches, progress)
+    }
+    fn run(&mut self, lists: &[ListId], step: &StepScalars) -> Result<()> {
+        self.get_mut().run(lists, step)
+    }
+    fn clear(&mut self) {
+        self.get_mut().clear();
+    }
+    fn finish(&mut self) -> Result<()> {
+        self.get_mut().finish()
+    }
+}
