@@ -149,22 +149,24 @@ fn a_training_step_allocates_nothing() {
     for (name, start) in JOBS {
         for threads in [1, 2, 5] {
             const STEPS: usize = 130;
+            const WINDOWS: usize = 6;
             let (mut session, mut job) = start(Box::new(CpuDevice::new(threads).expect("device")));
             steps(&mut session, &mut *job, WARM_UP);
             let before = session.store.device.stats();
-            let (n, sizes) = allocations(|| steps(&mut session, &mut *job, STEPS));
-            let after = session.store.device.stats();
-            println!(
-                "{name}, {threads} threads: {n} allocations in {STEPS} steps: {sizes:?} bytes"
-            );
-            assert_eq!(before.buffers, after.buffers, "{name}");
             // The first block may be nearly full, the last one nearly empty.
             let blocks = (STEPS * LANES).div_ceil(BLOCK_JOBS) + 1;
-            assert!(n <= blocks, "{name}: {n} allocations, {blocks} blocks of jobs");
             let word = size_of::<usize>();
             // 63 jobs of three words, and the link.
             let block = BLOCK_JOBS * 3 * word + word;
-            assert!(sizes.iter().all(|&s| s == block), "{name}: {sizes:?}, not {block} bytes each");
+            // A thread's scratch grows when it first gets a task of some kernel; on a busy machine
+            // that can be after the warm-up. What a step itself allocates shows in every window.
+            let settled = (0..WINDOWS).any(|_| {
+                let (n, sizes) = allocations(|| steps(&mut session, &mut *job, STEPS));
+                println!("{name}, {threads} threads: {n} allocations in {STEPS} steps: {sizes:?}");
+                n <= blocks && sizes.iter().all(|&s| s == block)
+            });
+            assert!(settled, "{name}: more than {blocks} job blocks of {block} bytes each");
+            assert_eq!(before.buffers, session.store.device.stats().buffers, "{name}");
         }
     }
     on_the_gpu();

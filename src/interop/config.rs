@@ -144,6 +144,7 @@ impl VqModelConfig {
         let mut whole = Config { model: model.clone(), ..Config::default() };
         // The samples of a first codebook do not matter where there is one already.
         whole.quantiser.kmeans_iters = 0;
+        whole.data.split.fill_defaults();
         check::check(&whole).map_err(|v| {
             Error::data(format!("{}: {}", v.key.trim_start_matches("model."), v.what)).help(v.help)
         })?;
