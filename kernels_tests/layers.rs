@@ -293,6 +293,8 @@ fn the_library_does_not_print_and_is_finished() {
             }
         }
         if NEVER_PANIC.contains(&module.as_str()) {
+            // A debug assertion guards the program against itself, never against a user.
+            let code = code.replace("debug_assert", "");
             for what in [".unwrap()", ".expect(", "panic!", "assert!", "assert_eq!"] {
                 if code.contains(what) {
                     broken.push(format!("{}: {what}", path.display()));

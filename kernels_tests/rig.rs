@@ -96,11 +96,11 @@ impl Rig {
                 let (got, want) = (f64::from(got), f64::from(want));
                 let (formula, bound) = (bounds[name][i].value(), bounds[name][i].tolerance());
                 // The formula in f64 against torch in f64: the record is rounded to f32, and so is a
-                // factor like 1/n.
-                let rounding = 2.0 * U * want.abs() + bound * 2.0f64.powi(-29);
+                // factor like 1/n; both sides have the errors of f32 scaled down to f64.
+                let rounding = 2.0 * U * want.abs() + (bound + 4.0 * torch) * 2.0f64.powi(-29);
                 assert!(
                     (formula - want).abs() <= rounding,
-                    "{place}.{name}[{i}]: the formula gives {formula}, torch {want}"
+                    "{place}.{name}[{i}]: the formula gives {formula}, torch {want} +- {rounding:e}"
                 );
                 let tolerance = bound.max(4.0 * torch) + U * want.abs();
                 let error = (got - want).abs();

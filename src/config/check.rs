@@ -50,7 +50,8 @@ fn name(name: &str) -> Checked {
     )
 }
 
-fn model(m: &Model) -> Checked {
+/// The autoencoder alone.
+pub fn model(m: &Model) -> Checked {
     whole("model.in_channels", m.in_channels as u64, 1, 64)?;
     demand(
         m.out_channels == m.in_channels,

@@ -1,6 +1,6 @@
 //! The `config.json` of a diffusers `VQModel`: the constructor's arguments.
 
-use crate::config::{Config, Family, Model, check};
+use crate::config::{Family, Model, check};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -141,11 +141,7 @@ impl VqModelConfig {
             // VQModel knows no other.
             commitment_cost: 0.25,
         };
-        let mut whole = Config { model: model.clone(), ..Config::default() };
-        // The samples of a first codebook do not matter where there is one already.
-        whole.quantiser.kmeans_iters = 0;
-        whole.data.split.fill_defaults();
-        check::check(&whole).map_err(|v| {
+        check::model(&model).map_err(|v| {
             Error::data(format!("{}: {}", v.key.trim_start_matches("model."), v.what)).help(v.help)
         })?;
         Ok(model)

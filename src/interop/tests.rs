@@ -94,7 +94,7 @@ fn old_attention_names_are_read() {
                 let old = name.replace(&format!(".{now}."), &format!(".{before}."));
                 let mut tensor = tensors.remove(&name).unwrap();
                 // One of the four as a convolution.
-                if old.contains("value.weight") {
+                if old != name && before == "value" && old.ends_with("weight") {
                     tensor.1.extend([1, 1]);
                 }
                 tensors.insert(old, tensor);
