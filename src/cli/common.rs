@@ -17,11 +17,15 @@ pub struct DeviceArgs {
     #[arg(long, env = "VQFORGE_DEVICE", default_value = "auto")]
     pub device: String,
     /// Threads of the CPU device; 0: all cores. Results do not depend on it
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = threads)]
     pub threads: usize,
     /// Only errors
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+fn threads(text: &str) -> std::result::Result<usize, String> {
+    text.parse().ok().filter(|&n| n <= 1024).ok_or_else(|| "use 0 to 1024".into())
 }
 
 impl DeviceArgs {

@@ -1,12 +1,13 @@
 //! `vqforge demo`: simulate spectrograms, train the VQ-VAE, train the diffusion on its codes, make
 //! new spectrograms of every class and ask a classifier what it sees.
 
-use super::common::{DeviceArgs, material, preparing, tell};
+use super::common::{DeviceArgs, material, preparing};
 use super::{sample, train};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vqforge::config::Config;
-use vqforge::device;
+use vqforge::device::Device;
 use vqforge::diffusion::sampler::Sampler;
 use vqforge::error::Result;
 use vqforge::report::{Colormap, Grid as Sheet, write_png};
@@ -21,12 +22,14 @@ const DIFFUSION: &str = include_str!("../../configs/demo_diffusion.toml");
 const DATA: &str = "synth:rotor";
 const VQVAE_RUN: &str = "vqvae";
 const DIFFUSION_RUN: &str = "diffusion";
-const CLASSIFIER_STEPS: u64 = 400;
+const CLASSIFIER_STEPS: usize = 400;
+const FEWEST_IMAGES: usize = 200;
 /// Generated images a class that the classifier judges.
 const JUDGED: usize = 40;
 /// Rows of the sample picture.
 const SHOWN: usize = 8;
 const GUIDANCE: f32 = 1.5;
+const PICTURE: &str = "samples.png";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -34,10 +37,20 @@ pub struct Args {
     #[arg(long)]
     out: Option<PathBuf>,
     /// Fewer steps, to see that everything works: 0.05 is a twentieth
-    #[arg(long, default_value_t = 1.0, hide = true)]
+    #[arg(long, default_value_t = 1.0, hide = true, value_parser = scale)]
     scale: f64,
     #[command(flatten)]
     device: DeviceArgs,
+}
+
+/// What the three parts share.
+struct Demo<'a> {
+    args: &'a Args,
+    out: PathBuf,
+    data: Arc<Material>,
+    /// What the checkpoints say of the data, so that `--resume` finds them.
+    notes: BTreeMap<String, String>,
+    console: Console,
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -45,102 +58,132 @@ pub fn run(args: &Args) -> Result<()> {
     let started = std::time::Instant::now();
     let mut console = Console::new(args.device.quiet);
     let out = free_folder(args.out.clone());
-    let config = scaled("configs/demo_vqvae.toml", VQVAE, args.scale)?;
+    let vqvae = scaled("configs/demo_vqvae.toml", VQVAE, args.scale)?;
+    let diffusion = scaled("configs/demo_diffusion.toml", DIFFUSION, args.scale)?;
     for part in [VQVAE_RUN, DIFFUSION_RUN] {
-        RunFolder::vacant(Some(&out.join(part)), &config.name)?;
+        RunFolder::vacant(Some(&out.join(part)), &vqvae.name)?;
     }
     let device = args.device.announce(&mut console)?;
-    let data = material(&config, DATA, None, &mut console)?;
-    let notes = [("data".into(), DATA.into()), ("data_hash".into(), fingerprint(&data.images))];
-
-    console.line("1/3 VQ-VAE: spectrograms to codes and back");
-    let folder = RunFolder::create(Some(&out.join(VQVAE_RUN)), &config.name)?;
-    folder.describe(&config, &device.describe(), &mut console)?;
-    let vqvae_run = folder.path().to_path_buf();
-    let mut job = VqVaeJob::new(config, data.clone())?;
-    let mut session = job.session(device, Some(folder), &mut preparing(&mut console))?;
-    session.notes = notes.clone().into();
-    session.run(&mut job, &mut console)?;
-    drop(session);
-
-    console.line("2/3 diffusion: new codes");
-    let config = scaled("configs/demo_diffusion.toml", DIFFUSION, args.scale)?;
-    let device = args.device.open()?;
-    let folder = RunFolder::create(Some(&out.join(DIFFUSION_RUN)), &config.name)?;
-    folder.describe(&config, &device.describe(), &mut console)?;
-    let diffusion_run = folder.path().to_path_buf();
-    let tokenizer = Tokenizer::open(&vqvae_run)?;
-    tokenizer.snapshot.save(&folder.file(train::TOKENIZER))?;
-    let arguments = args.device.clone();
-    let open = move || arguments.open();
-    let codes = cached(&folder.file("codes.safetensors"), &tokenizer, &data.images, &open)?;
-    let mut job = DiffusionJob::new(config, data.clone(), tokenizer, codes, Box::new(open))?;
-    let mut session = job.session(device, Some(folder), &mut preparing(&mut console))?;
-    session.notes = notes.into();
-    session.run(&mut job, &mut console)?;
-    drop(session);
-
-    console.line("3/3 new spectrograms, judged by a classifier that saw only simulated ones");
-    let mut quiet = Console::new(true);
-    let classes = data.images.classes();
-    let batch = classes * SHOWN;
-    let mut opened = sample::open(&diffusion_run, batch, &args.device, &mut quiet)?;
-    let mut images = vec![];
-    let labels: Vec<u32> = (0..batch).map(|i| (i % classes) as u32).collect();
-    for round in 0..JUDGED.div_ceil(SHOWN) {
-        let how = Request {
-            sampler: Sampler::Ancestral,
-            steps: Sampler::Ancestral.default_steps(),
-            guidance: GUIDANCE,
-            temperature: 1.0,
-            seed: 0,
-            first: (round * batch) as u64,
-        };
-        images.extend(opened.generator.generate(&mut opened.store, &labels, &how)?.1);
-    }
-    let shape = data.images.image_shape();
-    let first = &images[..batch * data.images.image_len()];
-    let sheet = Sheet::new(SHOWN, classes, shape).scaled(3).coloured(Colormap::Perceptual);
-    write_png(&out.join("samples.png"), &sheet.draw(first)?)?;
-    let judgement = judge(args, &data, &images, &labels)?;
-    let names: Vec<_> = (0..classes).map(|c| data.images.class_name(c as u32)).collect();
-    tell(&format!("columns of samples.png: {}", names.join(", ")));
-    tell(&judgement);
-    tell(&format!("{:.0} s in all", started.elapsed().as_secs_f64()));
-    super::print(&out.display().to_string())
+    let data = material(&vqvae, DATA, None, &mut console)?;
+    let notes =
+        [("data".into(), DATA.into()), ("data_hash".into(), fingerprint(&data.images))].into();
+    let mut demo = Demo { args, out, data, notes, console };
+    demo.console.line("1/3 VQ-VAE: spectrograms to codes and back");
+    let vqvae_run = demo.vqvae(vqvae, device)?;
+    demo.console.line("2/3 diffusion: new codes");
+    let diffusion_run = demo.diffusion(diffusion, &vqvae_run)?;
+    demo.console.line("3/3 new spectrograms, judged by a classifier that saw only simulated ones");
+    let (images, labels) = demo.generate(&diffusion_run)?;
+    let judgement = demo.judge(&images, &labels)?;
+    demo.console.line(&judgement);
+    demo.console.line(&format!("{:.0} s in all", started.elapsed().as_secs_f64()));
+    super::print(&demo.out.display().to_string())
 }
 
-/// The settings with `scale` times as many steps.
+impl Demo<'_> {
+    /// Trains the VQ-VAE; its run folder.
+    fn vqvae(&mut self, config: Config, device: Box<dyn Device>) -> Result<PathBuf> {
+        let path = self.out.join(VQVAE_RUN);
+        let folder = RunFolder::create(Some(&path), &config.name)?;
+        folder.describe(&config, &device.describe(), &mut self.console)?;
+        let mut job = VqVaeJob::new(config, self.data.clone())?;
+        let mut session = job.session(device, Some(folder), &mut preparing(&mut self.console))?;
+        session.notes = self.notes.clone();
+        session.run(&mut job, &mut self.console)?;
+        Ok(path)
+    }
+
+    /// Trains the diffusion on the codes of the VQ-VAE; its run folder.
+    fn diffusion(&mut self, config: Config, vqvae: &Path) -> Result<PathBuf> {
+        let path = self.out.join(DIFFUSION_RUN);
+        let device = self.args.device.open()?;
+        let folder = RunFolder::create(Some(&path), &config.name)?;
+        folder.describe(&config, &device.describe(), &mut self.console)?;
+        let tokenizer = Tokenizer::open(vqvae)?;
+        tokenizer.snapshot.save(&folder.file(train::TOKENIZER))?;
+        let arguments = self.args.device.clone();
+        let open = move || arguments.open();
+        self.console.progress(&format!("encoding {} images", self.data.images.n));
+        let cache = folder.file(train::CODES);
+        let codes = cached(&cache, &tokenizer, &self.data.images, &open)?;
+        let open = Box::new(open);
+        let mut job = DiffusionJob::new(config, self.data.clone(), tokenizer, codes, open)?;
+        let mut session = job.session(device, Some(folder), &mut preparing(&mut self.console))?;
+        session.notes = self.notes.clone();
+        session.run(&mut job, &mut self.console)?;
+        Ok(path)
+    }
+
+    /// New images with the classes they were asked to be of, and a picture of some of them.
+    fn generate(&mut self, run: &Path) -> Result<(Vec<f32>, Vec<u32>)> {
+        let data = &self.data.images;
+        let classes = data.classes();
+        let batch = classes * SHOWN;
+        let mut opened = sample::open(run, batch, &self.args.device, &mut Console::new(true))?;
+        let labels: Vec<u32> = (0..batch).map(|i| (i % classes) as u32).collect();
+        let mut images = vec![];
+        let rounds = times(JUDGED, self.args.scale.min(1.0)).div_ceil(SHOWN).max(1);
+        for round in 0..rounds {
+            self.console.progress(&format!("generated {} images", round * batch));
+            let how = Request {
+                sampler: Sampler::Ancestral,
+                steps: Sampler::Ancestral.default_steps(),
+                guidance: GUIDANCE,
+                temperature: 1.0,
+                seed: 0,
+                first: (round * batch) as u64,
+            };
+            images.extend(opened.generator.generate(&mut opened.store, &labels, &how)?.1);
+        }
+        let first = &images[..batch * data.image_len()];
+        let sheet = Sheet::new(SHOWN, classes, data.image_shape());
+        let sheet = sheet.scaled(3).coloured(Colormap::Perceptual);
+        write_png(&self.out.join(PICTURE), &sheet.draw(first)?)?;
+        let names: Vec<_> = (0..classes).map(|c| data.class_name(c as u32)).collect();
+        self.console.line(&format!("columns of {PICTURE}: {}", names.join(", ")));
+        Ok((images, labels.repeat(rounds)))
+    }
+
+    /// Accuracy of a classifier trained on the simulated training images: on held-out simulated
+    /// images, and on the generated ones.
+    fn judge(&mut self, images: &[f32], labels: &[u32]) -> Result<String> {
+        self.console.progress("training the classifier");
+        let steps = times(CLASSIFIER_STEPS, self.args.scale) as u64;
+        let mut classifier = Classifier::train(self.args.device.open()?, &self.data, steps, 0)?;
+        let generated = classifier.accuracy(images, labels)?;
+        let (data, test) = (&self.data.images, &self.data.split.test);
+        let mut held_out = vec![0.0; test.len() * data.image_len()];
+        data.images(test, &mut held_out);
+        let known = data.labels.as_deref().unwrap_or_default();
+        let truth: Vec<u32> = test.iter().map(|&r| known[r as usize]).collect();
+        let real = classifier.accuracy(&held_out, &truth)?;
+        Ok(format!(
+            "recognised: {:.1} % of {} generated images, {:.1} % of {} held-out simulated ones",
+            100.0 * generated,
+            labels.len(),
+            100.0 * real,
+            truth.len()
+        ))
+    }
+}
+
+fn scale(text: &str) -> std::result::Result<f64, String> {
+    let within = |s: &f64| (1e-4..=10.0).contains(s);
+    text.parse().ok().filter(within).ok_or_else(|| "use a number from 0.0001 to 10".into())
+}
+
+/// The settings with `scale` times as many steps and images, at least a few.
 fn scaled(name: &str, text: &str, scale: f64) -> Result<Config> {
     let plain = Config::parse(name, text, &[])?;
-    let steps = ((plain.train.steps as f64 * scale).ceil() as u64).max(2);
-    let warmup = plain.train.warmup.min(steps / 2);
-    let sets = [format!("train.steps={steps}"), format!("train.warmup={warmup}")];
-    Config::parse(name, text, &sets)
+    let steps = times(plain.train.steps as usize, scale).max(2);
+    let warmup = plain.train.warmup.min(steps as u64 / 2);
+    let n = times(plain.data.synth.n, scale).max(FEWEST_IMAGES);
+    let sets = [("train.steps", steps), ("train.warmup", warmup as usize), ("data.synth.n", n)];
+    Config::parse(name, text, &sets.map(|(key, value)| format!("{key}={value}")))
 }
 
-/// Accuracy of a classifier trained on the simulated training images: on held-out simulated images,
-/// and on the generated ones.
-fn judge(args: &Args, data: &Arc<Material>, images: &[f32], labels: &[u32]) -> Result<String> {
-    let steps = ((CLASSIFIER_STEPS as f64) * args.scale).ceil() as u64;
-    let device = device::open(&args.device.device, args.device.threads)?;
-    let mut classifier = Classifier::train(device, data, steps, 0)?;
-    let all: Vec<u32> =
-        labels.iter().cycle().take(images.len() / data.images.image_len()).copied().collect();
-    let generated = classifier.accuracy(images, &all)?;
-    let test = &data.split.test;
-    let mut held_out = vec![0.0; test.len() * data.images.image_len()];
-    data.images.images(test, &mut held_out);
-    let known = data.images.labels.as_deref().unwrap_or_default();
-    let truth: Vec<u32> = test.iter().map(|&r| known[r as usize]).collect();
-    let real = classifier.accuracy(&held_out, &truth)?;
-    Ok(format!(
-        "recognised: {:.1} % of {} generated images, {:.1} % of {} held-out simulated ones",
-        100.0 * generated,
-        all.len(),
-        100.0 * real,
-        truth.len()
-    ))
+fn times(count: usize, scale: f64) -> usize {
+    (count as f64 * scale).ceil() as usize
 }
 
 fn free_folder(wanted: Option<PathBuf>) -> PathBuf {

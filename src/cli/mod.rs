@@ -11,7 +11,7 @@ mod train;
 use clap::{Parser, Subcommand};
 use std::io::Write;
 use std::process::ExitCode;
-use vqforge::error::Error;
+use vqforge::error::{Error, Kind};
 
 const EXAMPLES: &str = "Examples:
   vqforge demo
@@ -80,7 +80,9 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            common::tell(&format!("error: {e}"));
+            // A run that stopped on request did what it was asked to.
+            let stopped = matches!(e.kind, Kind::Stopped | Kind::Interrupted);
+            common::tell(&if stopped { e.to_string() } else { format!("error: {e}") });
             ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(1))
         }
     }

@@ -7,7 +7,7 @@ use vqforge::config::Config;
 use vqforge::data::Scale;
 use vqforge::data::atomic::write_atomically;
 use vqforge::error::{Error, Result};
-use vqforge::train::checkpoint::{BEST, LAST, step_name};
+use vqforge::train::checkpoint::{BEST, LAST, PREVIOUS, step_name};
 use vqforge::train::codes::{self, Tokenizer};
 use vqforge::train::diffusion::DiffusionJob;
 use vqforge::train::folder::CHECKPOINTS;
@@ -59,7 +59,7 @@ pub struct Common {
 
 /// The tokenizer's copy in the run folder of a diffusion.
 pub const TOKENIZER: &str = "tokenizer.safetensors";
-const CODES: &str = "codes.safetensors";
+pub const CODES: &str = "codes.safetensors";
 
 pub fn run(command: &Command) -> Result<()> {
     stop::install()?;
@@ -72,7 +72,7 @@ pub fn run(command: &Command) -> Result<()> {
         }
     };
     if let Err(e) = &outcome {
-        console.record(&format!("error: {e}"));
+        console.record(&e.to_string());
     }
     outcome
 }
@@ -123,10 +123,15 @@ impl Common {
             Error::usage("no data were given")
                 .help("--data FILE.npz, a folder of PNG images, or --data synth:rotor to try")
         })?;
-        if !self.dry_run && self.abandoned(&config).is_none() {
+        let folder = match self.abandoned(&config) {
+            Some(path) if !self.dry_run => Some(RunFolder::open(&path)?),
+            _ => None,
+        };
+        if folder.is_none() && !self.dry_run {
+            // Said now rather than after the preparations.
             RunFolder::vacant(self.out.as_deref(), &config.name)?;
         }
-        Ok(Start { config, data, snapshot: None, folder: None })
+        Ok(Start { config, data, snapshot: None, folder })
     }
 
     fn go_on(
@@ -152,6 +157,11 @@ impl Common {
             }
             Some(which) => {
                 let path = run.join(CHECKPOINTS).join(checkpoint_name(which)?);
+                if !path.exists() {
+                    return Err(Error::usage(format!("the run has no checkpoint {which}"))
+                        .at_path(run)
+                        .help(format!("use one of: {}", names(run).join(", "))));
+                }
                 (Snapshot::load(&path)?, path)
             }
         };
@@ -183,19 +193,20 @@ impl Common {
         let out = self.out.clone().unwrap_or_else(|| Path::new("runs").join(&config.name));
         (self.resume.is_some() && RunFolder::is_run(&out)).then_some(out)
     }
-
-    fn folder(&self, config: &Config) -> Result<RunFolder> {
-        let mut folder = match self.abandoned(config) {
-            Some(path) => RunFolder::open(&path)?,
-            None => RunFolder::create(self.out.as_deref(), &config.name)?,
-        };
-        folder.rewind_metrics(0)?;
-        Ok(folder)
-    }
 }
 
 fn is_checkpoint(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "safetensors")
+}
+
+/// The checkpoints of a run, as they are called after the @.
+fn names(run: &Path) -> Vec<String> {
+    let entries = run.join(CHECKPOINTS).read_dir().into_iter().flatten().flatten();
+    let paths = entries.map(|e| e.path()).filter(|p| is_checkpoint(p));
+    let mut names: Vec<_> =
+        paths.filter_map(|p| Some(p.file_stem()?.to_string_lossy().into_owned())).collect();
+    names.sort();
+    names
 }
 
 /// The file of RUN@NAME.
@@ -204,6 +215,7 @@ fn checkpoint_name(which: &str) -> Result<String> {
     match (which, step) {
         ("best", _) => Ok(BEST.into()),
         ("last", _) => Ok(LAST.into()),
+        ("previous", _) => Ok(PREVIOUS.into()),
         (_, Some(step)) => Ok(step_name(step)),
         _ => Err(Error::usage(format!("no checkpoint is called {which}"))
             .help("use RUN, RUN@best or RUN@step_N")),
@@ -355,10 +367,13 @@ fn finish(
     session.pause = Pause { steps: args.max_steps, seconds: args.time_limit };
     session.folder = Some(match start.folder {
         Some(folder) => folder,
-        None => args.folder(&start.config)?,
+        None => RunFolder::create(args.out.as_deref(), &start.config.name)?,
     });
     if let Some(snapshot) = &start.snapshot {
         session.restore(snapshot, job.kind())?;
+    } else if let Some(folder) = &mut session.folder {
+        // A process killed before its first checkpoint may have left some.
+        folder.rewind_metrics(0)?;
     }
     let mut path = PathBuf::new();
     if let Some(folder) = &session.folder {

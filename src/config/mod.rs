@@ -28,8 +28,12 @@ impl Config {
     /// Each of `sets` is `section.key=value` with a TOML value; a bare word counts as a string.
     pub fn load(path: Option<&Path>, sets: &[String]) -> Result<Config> {
         let Some(path) = path else { return Self::resolve(None, sets) };
-        let text = std::fs::read(path)
-            .map_err(|e| Error::usage("the configuration cannot be read").at_path(path).why(e))?;
+        let text = std::fs::read(path).map_err(|e| {
+            Error::usage("the configuration cannot be read")
+                .at_path(path)
+                .why(e)
+                .help("name a TOML file, for example one of configs/")
+        })?;
         let text = String::from_utf8(text).map_err(|e| {
             Error::usage("the configuration is not UTF-8 text").at_path(path).why(e)
         })?;

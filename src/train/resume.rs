@@ -51,7 +51,7 @@ pub fn differences(kind: &str, old: &Config, new: &Config) -> Result<Vec<String>
         let later_end = change.key == "train.steps" && new.train.schedule == RateSchedule::Constant;
         lines.push(match later_end || RHYTHM.contains(&&*change.key) {
             true => format!("changed: {change}"),
-            false => format!("warning: changed: {change}: not the run that was started"),
+            false => format!("warning: changed: {change} (the rest of the run will differ)"),
         });
     }
     Ok(lines)
@@ -70,7 +70,7 @@ fn reshaped(change: &Change) -> Error {
 pub fn facts(snapshot: &Snapshot, now: &[(&str, &str, &str)]) -> Vec<String> {
     let differs = |(key, value, what): &(&str, &str, &str)| {
         let known = snapshot.meta.get(*key)?;
-        (known != value).then(|| format!("warning: {what}: not the run that was started"))
+        (known != value).then(|| format!("warning: {what} (the rest of the run will differ)"))
     };
     now.iter().filter_map(differs).collect()
 }

@@ -115,10 +115,10 @@ impl Session {
         self.step = step;
         self.best = snapshot.meta.get("best").and_then(|b| b.parse().ok());
         self.skipped = snapshot.meta.get("skipped").and_then(|n| n.parse().ok()).unwrap_or(0);
-        if let Some(folder) = &mut self.folder {
-            folder.rewind_metrics(self.step)?;
+        match &mut self.folder {
+            Some(folder) => folder.rewind_metrics(step),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// One step: every lane fed and replayed.
@@ -171,6 +171,7 @@ impl Session {
             }
             let mut better = false;
             if evaluating {
+                console.progress(&format!("step {step}: evaluating on the held-out part"));
                 (numbers, better) = self.evaluate(job, console)?;
             }
             if last || due(train.sample_every) {
