@@ -249,7 +249,8 @@ fn gradients(run: &mut Run) -> engine::Named {
 /// a + b in f32, element by element.
 fn add(a: &engine::Named, b: &engine::Named) -> engine::Named {
     let sum = |x: &u32, y: &u32| (f32::from_bits(*x) + f32::from_bits(*y)).to_bits();
-    let pair = |((name, a), (_, b)): (&(String, Vec<u32>), &(String, Vec<u32>))| {
+    type Named = (String, Vec<u32>);
+    let pair = |((name, a), (_, b)): (&Named, &Named)| {
         (name.clone(), a.iter().zip(b).map(|(x, y)| sum(x, y)).collect())
     };
     a.iter().zip(b).map(pair).collect()

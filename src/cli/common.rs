@@ -57,7 +57,7 @@ pub fn simulate(spec: &SynthSpec) -> Result<Dataset> {
         [spec.n, set.size, set.size, 1],
         Some(set.labels),
         set.class_names,
-        &format!("synth:{}", spec.preset),
+        format!("synth:{}", spec.preset),
     )?;
     data.notes.push(format!("simulated, seed {}", spec.seed));
     Ok(data)

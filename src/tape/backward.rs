@@ -7,6 +7,7 @@ use crate::kernels::copy::Copy;
 use crate::shader::Element;
 use crate::shape::Shape;
 use std::collections::HashSet;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 /// Where an operation's backward writes one gradient.
@@ -91,8 +92,8 @@ impl Tape {
         if !self.requires_grad(x) {
             return Ok(());
         }
-        if !self.grads.contains_key(&x.0) {
-            self.grads.insert(x.0, g);
+        if let Entry::Vacant(first) = self.grads.entry(x.0) {
+            first.insert(g);
             return Ok(());
         }
         let Some(target) = self.target(x) else { return Ok(()) };

@@ -32,7 +32,7 @@ impl Classifier {
         let Some(labels) = &images.labels else {
             return Err(Error::data("the images have no labels to recognise").at(&images.source));
         };
-        if images.height % 8 != 0 || images.width % 8 != 0 {
+        if !images.height.is_multiple_of(8) || !images.width.is_multiple_of(8) {
             return Err(Error::data("the classifier wants sides divisible by 8").at(&images.source));
         }
         let classes = images.classes();

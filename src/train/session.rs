@@ -174,10 +174,10 @@ impl Session {
                 console.progress(&format!("step {step}: evaluating on the held-out part"));
                 (numbers, better) = self.evaluate(job, console)?;
             }
-            if last || due(train.sample_every) {
-                if let Some(folder) = &self.folder {
-                    job.pictures(&mut self.store, &folder.file(SAMPLES), step)?;
-                }
+            if (last || due(train.sample_every))
+                && let Some(folder) = &self.folder
+            {
+                job.pictures(&mut self.store, &folder.file(SAMPLES), step)?;
             }
             if saving {
                 self.save(job, better, evaluating)?;
