@@ -2,7 +2,7 @@
 
 use super::{BufferId, Device, Launch, Limits, ListId, Range, Stats};
 use crate::error::{Error, Result};
-use crate::kernels::{Bind, Io, Kernel, MAX_BINDS, StepScalars};
+use crate::kernels::{Bind, Caps, Io, Kernel, MAX_BINDS, StepScalars};
 use crate::shader::{self, Element, Layout};
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ pub struct CpuDevice {
     lists: Vec<Vec<Resolved>>,
     pool: rayon::ThreadPool,
     stats: Stats,
+    caps: Caps,
     naive: bool,
 }
 
@@ -40,6 +41,7 @@ impl CpuDevice {
             lists: vec![],
             pool,
             stats: Stats::default(),
+            caps: Caps::default(),
             naive: false,
         })
     }
@@ -121,6 +123,14 @@ impl Device for CpuDevice {
         "cpu"
     }
 
+    fn driver(&self) -> String {
+        String::new()
+    }
+
+    fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
     fn limits(&self) -> Limits {
         // Kernels index with u32.
         Limits { max_binding_bytes: (1 << 31) - 4, max_buffer_bytes: u64::MAX }
@@ -173,7 +183,7 @@ impl Device for CpuDevice {
     }
 
     fn run(&mut self, lists: &[ListId], step: &StepScalars) -> Result<()> {
-        let CpuDevice { buffers, lists: all, pool, stats, naive } = self;
+        let CpuDevice { buffers, lists: all, pool, stats, naive, .. } = self;
         pool.install(|| {
             for id in lists {
                 for launch in &all[id.0 as usize] {

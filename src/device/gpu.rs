@@ -7,7 +7,7 @@
 use super::cpu::check_launch;
 use super::{BufferId, Device, Launch, Limits, ListId, Stats};
 use crate::error::{Error, Result};
-use crate::kernels::StepScalars;
+use crate::kernels::{Caps, StepScalars};
 use crate::shader::{self, DIMS_BINDING, Layout, STEP_BINDING};
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
@@ -45,6 +45,8 @@ struct Dispatch {
 
 pub struct GpuDevice {
     name: String,
+    driver: String,
+    caps: Caps,
     device: wgpu::Device,
     queue: wgpu::Queue,
     buffers: Vec<wgpu::Buffer>,
@@ -68,7 +70,13 @@ impl std::fmt::Debug for GpuDevice {
 }
 
 impl GpuDevice {
-    pub(super) fn new(name: String, device: wgpu::Device, queue: wgpu::Queue) -> Self {
+    pub(super) fn new(
+        name: String,
+        driver: String,
+        caps: Caps,
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+    ) -> Self {
         let fault = Arc::new(Mutex::new(None));
         let keep = |fault: &Arc<Mutex<Option<String>>>, text: String| {
             if let Ok(mut slot) = fault.lock() {
@@ -90,6 +98,8 @@ impl GpuDevice {
         });
         GpuDevice {
             name,
+            driver,
+            caps,
             buffers: vec![],
             lists: vec![],
             pipelines: HashMap::new(),
@@ -237,6 +247,14 @@ impl Device for GpuDevice {
 
     fn kind(&self) -> &'static str {
         "gpu"
+    }
+
+    fn driver(&self) -> String {
+        self.driver.clone()
+    }
+
+    fn caps(&self) -> &Caps {
+        &self.caps
     }
 
     fn limits(&self) -> Limits {

@@ -2,6 +2,7 @@
 //! lists of kernel launches; neither knows what the kernels are for.
 
 mod cpu;
+mod features;
 mod gpu;
 mod select;
 
@@ -10,7 +11,7 @@ pub use gpu::GpuDevice;
 pub use select::{AdapterSummary, list, noop, open};
 
 use crate::error::Result;
-use crate::kernels::{Kernel, StepScalars};
+use crate::kernels::{Caps, Kernel, StepScalars};
 use std::sync::Arc;
 
 /// Index of a device buffer.
@@ -60,6 +61,10 @@ pub trait Device: Send {
     fn describe(&self) -> String;
     /// "cpu" or "gpu".
     fn kind(&self) -> &'static str;
+    /// Driver and its version: measurements are kept by it.
+    fn driver(&self) -> String;
+    /// Which variants of the kernels run here.
+    fn caps(&self) -> &Caps;
     fn limits(&self) -> Limits;
     fn stats(&self) -> Stats;
     /// A zeroed buffer.

@@ -7,7 +7,7 @@ mod reflect;
 pub use reflect::{Access, Binding, Element, Layout};
 
 use crate::error::Result;
-use crate::kernels::Kernel;
+use crate::kernels::{Kernel, Needs};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -18,6 +18,7 @@ pub struct Shader {
     pub layout: Layout,
     pub module: naga::Module,
     pub info: naga::valid::ModuleInfo,
+    pub needs: Needs,
 }
 
 /// Storage bindings occupy 0..8; the uniforms sit at fixed numbers behind them.
@@ -30,7 +31,7 @@ pub const STEP_BINDING: u32 = 9;
 /// A defect of the shader, located in the file it was written in.
 pub fn build(kernel: &dyn Kernel) -> Result<Shader> {
     let text = preprocess::expand(kernel.name(), kernel.wgsl(), &kernel.consts())?;
-    reflect::compile(kernel.name(), text)
+    reflect::compile(kernel.name(), text, kernel.needs())
 }
 
 /// The preprocessed source alone: the key under which devices share pipelines.
