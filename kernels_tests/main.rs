@@ -19,4 +19,5 @@ mod random;
 mod registry;
 mod rig;
 mod vqmodel;
+mod tuner;
 mod walk;

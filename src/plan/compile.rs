@@ -68,6 +68,8 @@ pub struct Plan {
     ring: Option<Ring>,
     pub stats: PlanStats,
     pub dump: String,
+    /// Of the dump: equal hashes on one device promise equal bits.
+    pub hash: String,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -138,7 +140,8 @@ impl Plan {
                 poison(list, &intervals, &slot_of, &buffers, born);
             }
             let binds = node.binds.iter().map(|b| places[b]).collect();
-            let launch = Launch { kernel: node.kernel.clone(), binds };
+            let kernel = store.device.choose(&node.kernel, false)?;
+            let launch = Launch { kernel, binds };
             list.push(Planned { launch, writes: node.writes.clone(), op: node.op });
             if options.poison {
                 poison(list, &intervals, &slot_of, &buffers, dead);
@@ -179,6 +182,7 @@ impl Plan {
             sums: plan_maps.sums,
             ring: plan_maps.ring,
             stats,
+            hash: blake3::hash(text.as_bytes()).to_hex()[..16].to_string(),
             dump: text,
         })
     }
