@@ -18,5 +18,6 @@ mod quantiser;
 mod random;
 mod registry;
 mod rig;
+mod timing;
 mod vqmodel;
 mod walk;

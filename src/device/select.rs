@@ -154,6 +154,7 @@ fn open_adapter(adapter: &wgpu::Adapter) -> Result<GpuDevice> {
     };
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("vqforge"),
+        required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
         required_limits: limits,
         ..Default::default()
     };
