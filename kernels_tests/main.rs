@@ -18,6 +18,7 @@ mod quantiser;
 mod random;
 mod registry;
 mod rig;
-mod vqmodel;
+mod timing;
 mod tuner;
+mod vqmodel;
 mod walk;

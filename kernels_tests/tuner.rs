@@ -2,8 +2,8 @@
 
 use crate::device;
 use std::sync::{Arc, Mutex};
-use vqforge::device::tuner::{Choice, Mode, Table};
 use vqforge::device::Tuner;
+use vqforge::device::tuner::{Choice, Mode, Table};
 use vqforge::kernels::{Bind, Caps, Const, Cost, Io, Kernel, Real, grid_1d, int, wrong_binds};
 use vqforge::naive_forms;
 
@@ -90,7 +90,10 @@ fn the_quick_and_right_variant_wins_and_is_kept() {
     assert_eq!(kept.len(), 1, "measured once");
     let choice = kept[0].choices().next().unwrap();
     assert!(choice.gain > 2.0, "{choice:?}");
-    assert_eq!((device.stats().buffers, device.stats().buffer_bytes), (before.buffers, before.buffer_bytes));
+    assert_eq!(
+        (device.stats().buffers, device.stats().buffer_bytes),
+        (before.buffers, before.buffer_bytes)
+    );
 
     // The table alone decides from now on.
     device.set_tuner(Tuner::fixed(kept[0].clone()));
