@@ -81,6 +81,10 @@ pub trait Device: Send {
     /// Which variants of the kernels run here.
     fn caps(&self) -> &Caps;
     fn limits(&self) -> Limits;
+    /// Threads of this process that share the work; `None` where it is done elsewhere.
+    fn host_threads(&self) -> Option<usize> {
+        None
+    }
     fn stats(&self) -> Stats;
     /// A zeroed buffer.
     fn create_buffer(&mut self, words: usize, label: &str) -> Result<BufferId>;
