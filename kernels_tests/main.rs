@@ -7,6 +7,7 @@ mod custom_op;
 mod device;
 mod engine;
 mod fixtures;
+mod fusion;
 mod gradients;
 mod layers;
 mod mlp_digits;

@@ -3,7 +3,8 @@
 use super::optimise::{self, Optimiser};
 use super::slots::{Interval, assign};
 use super::store::{ALIGN, Kind, Store};
-use super::{dump, lanes};
+use super::totals::Totals;
+use super::{dump, fuse, lanes};
 use crate::device::{Launch, ListId, Range};
 use crate::error::{Error, Result};
 use crate::kernels::copy::Copy;
@@ -28,7 +29,7 @@ pub enum Weights {
     Average,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Options {
     pub weights: Weights,
     /// Train: gradients are clipped and applied after the lanes.
@@ -39,6 +40,21 @@ pub struct Options {
     pub no_reuse: bool,
     /// NaN bits at the birth and death of every slot (another one).
     pub poison: bool,
+    /// Joins launches where that changes no result; on by default.
+    pub fuse: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            weights: Weights::default(),
+            optimiser: None,
+            lanes: 1,
+            no_reuse: false,
+            poison: false,
+            fuse: true,
+        }
+    }
 }
 
 /// What a compiled plan costs, beside the time.
@@ -96,14 +112,15 @@ pub(super) struct Planned {
 }
 
 /// A node after aliases are resolved and refused in-place writes became copies.
-struct Flat {
-    kernel: Arc<dyn Kernel>,
-    binds: Vec<ValueId>,
-    writes: Vec<bool>,
-    phase: Phase,
-    op: &'static str,
+#[derive(Debug)]
+pub(super) struct Flat {
+    pub kernel: Arc<dyn Kernel>,
+    pub binds: Vec<ValueId>,
+    pub writes: Vec<bool>,
+    pub phase: Phase,
+    pub op: &'static str,
     /// Granted in-place write: the value whose slot the output takes over.
-    takes: Option<(ValueId, ValueId)>,
+    pub takes: Option<(ValueId, ValueId)>,
 }
 
 impl Plan {
@@ -115,9 +132,17 @@ impl Plan {
         options: &Options,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Plan> {
-        let flat = flatten(tape);
+        let mut flat = flatten(tape);
         let mut places = HashMap::new();
         let mut plan_maps = persistent(store, tape, options.weights, &mut places)?;
+        let mut joined = String::new();
+        if options.fuse {
+            let before = Totals::of(tape, &flat, &places)?;
+            let contracts = store.device.kind() != "cpu";
+            let done;
+            (flat, done) = fuse::fuse(tape, flat, contracts)?;
+            joined = dump::joined(&done, before, Totals::of(tape, &flat, &places)?);
+        }
         let (intervals, owners) = lifetimes(tape, &flat)?;
         let (slot_of, words) = if options.no_reuse {
             ((0..intervals.len()).collect(), intervals.iter().map(|i| i.words).collect())
@@ -166,7 +191,7 @@ impl Plan {
             flops: 0,
         };
         stats.flops = lane.iter().chain(&update).map(|p| p.launch.kernel.cost().flops).sum();
-        let text = dump::text(store, tape, &lane, &update, &stats);
+        let text = dump::text(store, tape, &lane, &update, &stats) + &joined;
         let launches = |list: Vec<Planned>| list.into_iter().map(|p| p.launch).collect::<Vec<_>>();
         let (lane, update) = (launches(lane), launches(update));
         let all = lane.len() + update.len();
@@ -385,7 +410,10 @@ fn persistent(
 }
 
 /// Intervals of all temporaries; values that share storage by an in-place write are one interval.
-fn lifetimes(tape: &Tape, flat: &[Flat]) -> Result<(Vec<Interval>, HashMap<ValueId, usize>)> {
+pub(super) fn lifetimes(
+    tape: &Tape,
+    flat: &[Flat],
+) -> Result<(Vec<Interval>, HashMap<ValueId, usize>)> {
     let mut intervals: Vec<Interval> = vec![];
     let mut phases: Vec<Phase> = vec![];
     let mut owner: HashMap<ValueId, usize> = HashMap::new();

@@ -3,10 +3,12 @@
 
 mod compile;
 mod dump;
+mod fuse;
 mod lanes;
 mod optimise;
 mod slots;
 mod store;
+mod totals;
 
 pub use compile::{Options, Plan, PlanStats, RING_ROWS, RingRow, Weights};
 pub use optimise::Optimiser;
