@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use vqforge::config::Config;
-use vqforge::device::{self, BufferId, Device, Launch, Limits, ListId, Stats};
+use vqforge::device::{self, BufferId, Device, Launch, Limits, ListId, Mark, Stats};
 use vqforge::error::{Error, Result};
 use vqforge::kernels::{Caps, StepScalars};
 use vqforge::model::denoiser::Grid;
@@ -82,6 +82,12 @@ impl Device for Clocked {
     }
     fn read(&mut self, buffer: BufferId, offset: usize, out: &mut [u32]) -> Result<()> {
         self.inner.read(buffer, offset, out)
+    }
+    fn mark(&self) -> Mark {
+        self.inner.mark()
+    }
+    fn release(&mut self, mark: Mark) {
+        self.inner.release(mark);
     }
     fn prepare(
         &mut self,

@@ -9,10 +9,10 @@ use crate::kernels::nearest_code::NearestCode;
 
 /// `n` vectors of `d` components against `k` codes.
 pub fn nearest_code(n: usize, k: usize, d: usize) -> Row {
-    let check = NearestCode { n: n.min(67), k: k.min(300), d };
+    let check = NearestCode::new(n.min(67), k.min(300), d);
     let detail = format!("{n}x{d} vs {k}");
     let inputs = [Fill::normal(), Fill::normal()];
-    Row::new(&detail, NearestCode { n, k, d }, check, fills(inputs, 3)).near_ties()
+    Row::new(&detail, NearestCode::new(n, k, d), check, fills(inputs, 2)).near_ties()
 }
 
 /// Sums of `n` vectors of `d` components by code, of `k` codes.
