@@ -35,10 +35,11 @@ impl Bench<'_> {
         let fills = inputs.iter().cloned().chain(vec![Fill::Poison; out]).collect();
         let mut case = Case::new("adjoint", kernel, fills).exact();
         let bits = registry::inputs(&case);
+        let variants = case.kernel.variants(self.device.caps());
         let mut last =
             |case: &Case| registry::on_device(self.device, case, &bits).pop().expect("a binding");
         let words = last(&case);
-        for variant in case.kernel.variants(&self.device.caps().clone()) {
+        for variant in variants {
             case.kernel = Arc::clone(&variant);
             assert_eq!(last(&case), words, "{variant:?}");
         }

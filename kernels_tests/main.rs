@@ -11,6 +11,7 @@ mod expected;
 mod faults;
 mod fixtures;
 mod gradients;
+mod kernels_md;
 mod large;
 mod layers;
 mod mlp_digits;

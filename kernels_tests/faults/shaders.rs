@@ -95,12 +95,6 @@ const FAULTS: &[Fault] = &[
         "0.0 * norm$v[$c] - 2.0 *",
     ),
     fault(
-        "a NaN row keeps its best code",
-        "nearest_code",
-        "idx[row] = select(best.index, 0u, nan);",
-        "idx[row] = select(best.index, 1u, nan);",
-    ),
-    fault(
         "group norm backward without mean(g)",
         "group_norm_bwd",
         "- Element(mean_g) - xhat",
@@ -215,12 +209,7 @@ const FAULTS: &[Fault] = &[
         "(highest - logit) + log_mass",
         "(highest - logit)",
     ),
-    fault(
-        "a row without weight has a loss",
-        "softmax_ce",
-        "if weight[row] != 0.0 {",
-        "if weight[row] != 1.0 {",
-    ),
+    fault("weight left out", "softmax_ce", "value = weight[row] * (", "value = ("),
     fault(
         "onehot left out",
         "softmax_ce_bwd",
@@ -257,6 +246,7 @@ const FAULTS: &[Fault] = &[
     fault("factor left out", "scale_by", "FACTOR * s[0] * x[i]", "s[0] * x[i] + 0.0 * FACTOR"),
     fault("written instead of added", "copy", "y[i] += x[i];", "y[i] = x[i];"),
     fault("complement of the pattern", "fill", "y[i] = dims.bits;", "y[i] = ~dims.bits;"),
+    fault("a round too many", "fma_probe", "round < dims.rounds;", "round <= dims.rounds;"),
     fault(
         "an infinity counts",
         "sum_all",
