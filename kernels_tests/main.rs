@@ -1,14 +1,19 @@
 //! Tests that need a device: every kernel in every form, and what is built from kernels.
 
+mod adjoint;
 mod agreement;
 mod compare;
 mod cross_compile;
 mod custom_op;
 mod device;
 mod engine;
+mod expected;
+mod faults;
 mod fixtures;
 mod fusion;
 mod gradients;
+mod kernels_md;
+mod large;
 mod layers;
 mod mlp_digits;
 mod norm_fixtures;
