@@ -139,6 +139,11 @@ impl GpuDevice {
             return Ok(known.clone());
         }
         let layout = shader::build(&*launch.kernel)?.layout;
+        if layout.uses_half() && !self.has_f16() {
+            return Err(Error::device(format!("{name}: the kernel stores 16-bit floats"))
+                .at(&self.name)
+                .why("the device has no 16-bit floats in shaders"));
+        }
         let entry =
             |binding: u32, ty: wgpu::BufferBindingType, min: u64| wgpu::BindGroupLayoutEntry {
                 binding,
@@ -241,6 +246,10 @@ impl Device for GpuDevice {
 
     fn limits(&self) -> Limits {
         self.limits
+    }
+
+    fn has_f16(&self) -> bool {
+        self.device.features().contains(wgpu::Features::SHADER_F16)
     }
 
     fn stats(&self) -> Stats {

@@ -4,6 +4,7 @@
 mod cpu;
 mod gpu;
 mod select;
+mod widen;
 
 pub use cpu::CpuDevice;
 pub use gpu::GpuDevice;
@@ -61,6 +62,8 @@ pub trait Device: Send {
     /// "cpu" or "gpu".
     fn kind(&self) -> &'static str;
     fn limits(&self) -> Limits;
+    /// Whether kernels may store halves ([`crate::kernels::Half`]).
+    fn has_f16(&self) -> bool;
     fn stats(&self) -> Stats;
     /// A zeroed buffer.
     fn create_buffer(&mut self, words: usize, label: &str) -> Result<BufferId>;

@@ -17,6 +17,8 @@ pub struct AdapterSummary {
     pub pci: String,
     pub max_binding_mib: u64,
     pub max_buffer_mib: u64,
+    /// Halves in storage: what mixed precision needs.
+    pub f16: bool,
     /// Picked by `--device auto`.
     pub default: bool,
 }
@@ -63,6 +65,7 @@ fn summary(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
         pci: info.device_pci_bus_id.clone(),
         max_binding_mib: limits.max_storage_buffer_binding_size >> 20,
         max_buffer_mib: limits.max_buffer_size >> 20,
+        f16: adapter.features().contains(wgpu::Features::SHADER_F16),
         default: false,
     }
 }
@@ -78,6 +81,7 @@ fn summaries(adapters: &[wgpu::Adapter]) -> Vec<AdapterSummary> {
         pci: String::new(),
         max_binding_mib: 2047,
         max_buffer_mib: 2047,
+        f16: true,
         default: false,
     });
     let best = all.iter().filter_map(|s| Some((preference(s.kind)?, s.index))).min();
@@ -154,6 +158,8 @@ fn open_adapter(adapter: &wgpu::Adapter) -> Result<GpuDevice> {
     };
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("vqforge"),
+        // Only plans in mixed precision use it.
+        required_features: adapter.features() & wgpu::Features::SHADER_F16,
         required_limits: limits,
         ..Default::default()
     };
@@ -163,8 +169,8 @@ fn open_adapter(adapter: &wgpu::Adapter) -> Result<GpuDevice> {
 }
 
 /// A device that compiles and validates everything under `limits` and computes nothing: how plans
-/// are checked for GPUs that are not here.
-pub fn noop(name: &str, limits: wgpu::Limits) -> Result<GpuDevice> {
+/// are checked for GPUs that are not here, with or without halves.
+pub fn noop(name: &str, limits: wgpu::Limits, f16: bool) -> Result<GpuDevice> {
     let descriptor = wgpu::InstanceDescriptor {
         backends: wgpu::Backends::NOOP,
         backend_options: wgpu::BackendOptions {
@@ -182,8 +188,13 @@ pub fn noop(name: &str, limits: wgpu::Limits) -> Result<GpuDevice> {
     let Some(adapter) = adapters.first() else {
         return Err(Error::no_device("the noop backend is not compiled in"));
     };
-    let descriptor =
-        wgpu::DeviceDescriptor { label: Some(name), required_limits: limits, ..Default::default() };
+    let none = wgpu::Features::empty();
+    let descriptor = wgpu::DeviceDescriptor {
+        label: Some(name),
+        required_features: if f16 { wgpu::Features::SHADER_F16 } else { none },
+        required_limits: limits,
+        ..Default::default()
+    };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
         .map_err(|e| Error::no_device(format!("cannot open the noop device {name}")).why(e))?;
     Ok(GpuDevice::new(format!("noop: {name}"), device, queue))
@@ -205,6 +216,7 @@ mod tests {
                 pci: format!("0000:0{index}:00.0"),
                 max_binding_mib: 128,
                 max_buffer_mib: 256,
+                f16: false,
                 default: false,
             });
         }

@@ -4,7 +4,9 @@ use super::block::Block;
 use super::cpu::correlate::{self, Correlation};
 use super::cpu::product::add_to_rows;
 use super::cpu::scratch;
-use super::{Bind, Case, Const, ConvShape, Cost, Fill, Io, Kernel, Real, flag, wrong_binds};
+use super::{
+    Bind, Case, Const, ConvShape, Cost, Fill, Io, Kernel, Real, bindings, flag, wrong_binds,
+};
 use crate::naive_forms;
 
 /// Bindings: x, w, bias (if any), y; shapes in [`ConvShape`].
@@ -99,6 +101,9 @@ impl Kernel for Conv2d {
         lens.extend(self.bias.then_some(s.cout));
         lens.push(s.y_len());
         lens
+    }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0, 2 + usize::from(self.bias)])
     }
     fn grid(&self) -> [u32; 3] {
         Block::grid(self.blocks())

@@ -1,23 +1,24 @@
 //! Compiles a tape against a store: who lives where, which launches, in which lists.
 
+use super::flatten::{Flat, flatten};
+use super::halves::{self, Halves};
 use super::optimise::{self, Optimiser};
 use super::slots::{Interval, assign};
 use super::store::{ALIGN, Kind, Store};
 use super::{dump, lanes};
 use crate::device::{Launch, ListId, Range};
 use crate::error::{Error, Result};
-use crate::kernels::copy::Copy;
+use crate::kernels::StepScalars;
 use crate::kernels::fill::FillWord;
 use crate::kernels::ring_write::RingWrite;
-use crate::kernels::{Kernel, StepScalars};
-use crate::tape::{Home, Node, Phase, Tape, Value, ValueId};
+use crate::tape::{Home, LOSS_SCALE, Phase, Precision, Tape, Value, ValueId};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Rows of the scalar ring: steps between two reads of the losses, at most.
 pub const RING_ROWS: usize = 64;
-/// A quiet NaN that no computation produces: what poisoned slots hold.
-const POISON: u32 = 0x7fc0_dead;
+/// A quiet NaN that no computation produces, of two NaN halves: what poisoned slots hold.
+const POISON: u32 = 0x7fc0_7fad;
 
 /// Which weights a plan reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,6 +40,9 @@ pub struct Options {
     pub no_reuse: bool,
     /// NaN bits at the birth and death of every slot (another one).
     pub poison: bool,
+    /// In mixed precision, nothing stored as f16 all the same (a proof of loss scaling: results are
+    /// those of f32).
+    pub no_half: bool,
 }
 
 /// What a compiled plan costs, beside the time.
@@ -52,6 +56,9 @@ pub struct PlanStats {
     pub slot_bytes: u64,
     /// Bytes of all temporaries if none shared a slot.
     pub tensor_bytes: u64,
+    /// Temporaries stored as f16, and what the slots would be without them.
+    pub halves: usize,
+    pub slot_bytes_f32: u64,
     pub flops: u64,
 }
 
@@ -74,6 +81,7 @@ pub struct Plan {
 struct Ring {
     rows: Range,
     control: Range,
+    loss_scale: Option<Range>,
 }
 
 /// What one step reported.
@@ -81,8 +89,11 @@ struct Ring {
 pub struct RingRow {
     /// Sums over lanes, by name.
     pub scalars: Vec<(String, f32)>,
-    /// Gradient norm, 1 if the step was applied, clip factor, steps skipped so far.
+    /// Gradient norm, 1 if the step was applied, clip factor (divided by the scale of the loss),
+    /// steps skipped so far.
     pub control: [f32; 4],
+    /// In mixed precision: the scale of the loss for the step that follows.
+    pub loss_scale: Option<f32>,
 }
 
 /// A launch, with what the planner and the dump need to know about it.
@@ -93,39 +104,35 @@ pub(super) struct Planned {
     pub op: &'static str,
 }
 
-/// A node after aliases are resolved and refused in-place writes became copies.
-struct Flat {
-    kernel: Arc<dyn Kernel>,
-    binds: Vec<ValueId>,
-    writes: Vec<bool>,
-    phase: Phase,
-    op: &'static str,
-    /// Granted in-place write: the value whose slot the output takes over.
-    takes: Option<(ValueId, ValueId)>,
-}
-
 impl Plan {
     /// # Errors
-    /// A tensor that the device cannot bind; memory; a defect of the tape.
+    /// A tensor that the device cannot bind; memory; mixed precision on a device without f16; a
+    /// defect of the tape.
     pub fn compile(
         store: &mut Store,
         tape: &Tape,
         options: &Options,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Plan> {
-        let flat = flatten(tape);
+        let mut flat = flatten(tape);
+        let halves = match tape.precision() {
+            Precision::Mixed if !options.no_half => Halves::choose(tape, &flat),
+            _ => Halves::default(),
+        };
+        halves::supported(&*store.device, tape.precision())?;
+        halves.lower(&mut flat);
         let mut places = HashMap::new();
         let mut plan_maps = persistent(store, tape, options.weights, &mut places)?;
-        let (intervals, owners) = lifetimes(tape, &flat)?;
+        let (intervals, owners) = lifetimes(tape, &flat, &halves)?;
         let (slot_of, words) = if options.no_reuse {
             ((0..intervals.len()).collect(), intervals.iter().map(|i| i.words).collect())
         } else {
             assign(&intervals)
         };
-        check_limits(store, tape, &words)?;
+        check_limits(store, tape, &halves, &words)?;
         let buffers = store.slots(&words)?;
         for (&value, &interval) in &owners {
-            let len = tape.shape(value).elements();
+            let len = halves.words(tape, value);
             places.insert(value, Range { buffer: buffers[slot_of[interval]], offset: 0, len });
         }
         let mut lane = vec![];
@@ -146,12 +153,12 @@ impl Plan {
         }
         let merge = lanes::Merge::new(store, plan_maps.sum_buffer, options.lanes.max(1))?;
         if let Some(optimiser) = &options.optimiser {
-            let mut all = optimise::control(store, optimiser)?;
+            let mut all = optimise::control(store, optimiser, tape.precision())?;
             all.append(&mut update);
             all.extend(optimise::apply(store, optimiser)?);
             update = all;
             let scalars = plan_maps.sum_buffer.map(|s| Range { len: plan_maps.scalar_words, ..s });
-            plan_maps.ring = ring(store, scalars, &mut update)?;
+            plan_maps.ring = ring(store, scalars, tape.precision(), &mut update)?;
         }
         let mut stats = PlanStats {
             lane_launches: lane.len(),
@@ -159,10 +166,14 @@ impl Plan {
             barriers: dump::barriers(lane.iter().chain(&update)),
             slots: words.len(),
             slot_bytes: words.iter().map(|&w| w as u64 * 4).sum(),
-            tensor_bytes: owners.keys().map(|&v| tape.shape(v).elements() as u64 * 4).sum(),
+            tensor_bytes: owners.keys().map(|&v| halves.words(tape, v) as u64 * 4).sum(),
+            halves: halves.len(),
+            slot_bytes_f32: 0,
             flops: 0,
         };
         stats.flops = lane.iter().chain(&update).map(|p| p.launch.kernel.cost().flops).sum();
+        let full = lifetimes(tape, &flat, &Halves::default())?.0;
+        stats.slot_bytes_f32 = assign(&full).1.iter().map(|&w| w as u64 * 4).sum();
         let text = dump::text(store, tape, &lane, &update, &stats);
         let launches = |list: Vec<Planned>| list.into_iter().map(|p| p.launch).collect::<Vec<_>>();
         let (lane, update) = (launches(lane), launches(update));
@@ -238,6 +249,7 @@ impl Plan {
         let n = ring.rows.len / RING_ROWS;
         let rows = store.read_f32(ring.rows)?;
         let control = store.read_f32(ring.control)?;
+        let scales = ring.loss_scale.map(|range| store.read_f32(range)).transpose()?;
         let scalars = |row: usize| {
             let named = self.sums.iter().filter(|(_, r)| r.len == 1);
             named.map(|(name, r)| (name.clone(), rows[row * n + r.offset])).collect()
@@ -245,56 +257,10 @@ impl Plan {
         let read = |step: u64| {
             let row = (step % RING_ROWS as u64) as usize;
             let control = std::array::from_fn(|i| control[row * 4 + i]);
-            RingRow { scalars: scalars(row), control }
+            let loss_scale = scales.as_ref().map(|s| s[row]);
+            RingRow { scalars: scalars(row), control, loss_scale }
         };
         Ok(steps.map(read).collect())
-    }
-}
-
-/// Resolves aliases and decides in-place writes.
-fn flatten(tape: &Tape) -> Vec<Flat> {
-    let mut last_use = HashMap::new();
-    for (at, node) in tape.nodes().iter().enumerate() {
-        let reads = node.binds.iter().chain(node.init.as_ref().map(|(_, v)| v));
-        for &b in reads {
-            last_use.insert(tape.root(b), at);
-        }
-    }
-    let mut flat = vec![];
-    for (at, node) in tape.nodes().iter().enumerate() {
-        let binds: Vec<ValueId> = node.binds.iter().map(|&b| tape.root(b)).collect();
-        let takes = node.init.and_then(|(binding, from)| {
-            let from = tape.root(from);
-            let free = tape.value(from).home == Home::Temp
-                && tape.value(binds[binding]).home == Home::Temp
-                && last_use[&from] == at
-                && !binds.contains(&from);
-            if free {
-                return Some((from, binds[binding]));
-            }
-            flat.push(copy_node(tape, node, from, binds[binding]));
-            None
-        });
-        flat.push(Flat {
-            kernel: node.kernel.clone(),
-            binds,
-            writes: node.writes.clone(),
-            phase: node.phase,
-            op: node.op,
-            takes,
-        });
-    }
-    flat
-}
-
-fn copy_node(tape: &Tape, node: &Node, from: ValueId, to: ValueId) -> Flat {
-    Flat {
-        kernel: Arc::new(Copy { n: tape.shape(to).elements(), accum: false }),
-        binds: vec![from, to],
-        writes: vec![false, true],
-        phase: node.phase,
-        op: node.op,
-        takes: None,
     }
 }
 
@@ -381,7 +347,11 @@ fn persistent(
 }
 
 /// Intervals of all temporaries; values that share storage by an in-place write are one interval.
-fn lifetimes(tape: &Tape, flat: &[Flat]) -> Result<(Vec<Interval>, HashMap<ValueId, usize>)> {
+fn lifetimes(
+    tape: &Tape,
+    flat: &[Flat],
+    halves: &Halves,
+) -> Result<(Vec<Interval>, HashMap<ValueId, usize>)> {
     let mut intervals: Vec<Interval> = vec![];
     let mut phases: Vec<Phase> = vec![];
     let mut owner: HashMap<ValueId, usize> = HashMap::new();
@@ -394,7 +364,7 @@ fn lifetimes(tape: &Tape, flat: &[Flat]) -> Result<(Vec<Interval>, HashMap<Value
             if tape.value(id).home != Home::Temp {
                 continue;
             }
-            let words = tape.shape(id).elements();
+            let words = halves.words(tape, id);
             let index = *owner.entry(id).or_insert_with(|| {
                 intervals.push(Interval { words, first: at, last: at });
                 phases.push(node.phase);
@@ -412,13 +382,13 @@ fn lifetimes(tape: &Tape, flat: &[Flat]) -> Result<(Vec<Interval>, HashMap<Value
     Ok((intervals, owner))
 }
 
-fn check_limits(store: &Store, tape: &Tape, words: &[usize]) -> Result<()> {
+fn check_limits(store: &Store, tape: &Tape, halves: &Halves, words: &[usize]) -> Result<()> {
     let limit = store.device.limits().max_binding_bytes.min(store.device.limits().max_buffer_bytes);
     let largest = words.iter().copied().max().unwrap_or(0) as u64 * 4;
     if largest <= limit {
         return Ok(());
     }
-    let guilty = tape.values().find(|(_, v)| v.shape.elements() as u64 * 4 == largest);
+    let guilty = tape.values().find(|&(id, _)| halves.words(tape, id) as u64 * 4 == largest);
     let what = guilty.map_or(String::new(), |(_, v)| format!(" ({} of {})", v.shape, v.op));
     Err(Error::device(format!("a tensor needs {} MiB in one piece{what}", largest >> 20))
         .at(store.device.describe())
@@ -447,9 +417,18 @@ fn poison(
 }
 
 /// Appends the launches that keep the sums and control words of this step.
-fn ring(store: &mut Store, sums: Option<Range>, update: &mut Vec<Planned>) -> Result<Option<Ring>> {
+fn ring(
+    store: &mut Store,
+    sums: Option<Range>,
+    precision: Precision,
+    update: &mut Vec<Planned>,
+) -> Result<Option<Ring>> {
     let Some(sums) = sums.filter(|s| s.len > 0) else { return Ok(None) };
     let control = store.state("ctl", 4)?;
+    let scale = match precision {
+        Precision::F32 => None,
+        Precision::Mixed => Some(store.state(LOSS_SCALE, 1)?),
+    };
     let mut keep = |store: &mut Store, source: Range| -> Result<Range> {
         let words = source.len * RING_ROWS;
         let rows =
@@ -466,5 +445,6 @@ fn ring(store: &mut Store, sums: Option<Range>, update: &mut Vec<Planned>) -> Re
     };
     let rows = keep(store, sums)?;
     let control = keep(store, control)?;
-    Ok(Some(Ring { rows, control }))
+    let loss_scale = scale.map(|scale| keep(store, scale)).transpose()?;
+    Ok(Some(Ring { rows, control, loss_scale }))
 }

@@ -3,6 +3,8 @@
 
 mod compile;
 mod dump;
+mod flatten;
+mod halves;
 mod lanes;
 mod optimise;
 mod slots;

@@ -10,6 +10,18 @@ use naga::{AddressSpace, ScalarKind, TypeInner};
 pub enum Element {
     F32,
     U32,
+    /// Stored in 16 bits, computed with in 32: what [`crate::kernels::Half`] makes of an f32 binding.
+    F16,
+}
+
+impl Element {
+    /// 32-bit words that hold `n` elements.
+    pub fn words(self, n: usize) -> usize {
+        match self {
+            Element::F16 => n.div_ceil(2),
+            Element::F32 | Element::U32 => n,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +35,7 @@ pub struct Binding {
     pub name: String,
     pub element: Element,
     pub access: Access,
-    /// Bytes of one array element: 4, or 16 for vec4.
+    /// Bytes of one array element: 4, or 16 for vec4; halves 2, or 8.
     pub stride: u32,
 }
 
@@ -44,6 +56,11 @@ impl Layout {
     pub fn writes(&self, binding: usize) -> bool {
         self.storage[binding].access == Access::ReadWrite
     }
+
+    /// Whether the shader needs a device with 16-bit floats.
+    pub fn uses_half(&self) -> bool {
+        self.storage.iter().any(|b| b.element == Element::F16)
+    }
 }
 
 /// Parses, validates and reflects.
@@ -54,17 +71,24 @@ pub fn compile(name: &str, text: Expanded) -> Result<Shader> {
             .at(place.unwrap_or_else(|| name.to_string()))
             .why(e.emit_to_string(&text.source))
     })?;
-    let info = naga::valid::Validator::new(
-        naga::valid::ValidationFlags::all(),
-        naga::valid::Capabilities::empty(),
-    )
-    .validate(&module)
-    .map_err(|e| {
-        Error::failed(format!("{name}: the shader does not validate"))
-            .why(e.emit_to_string(&text.source))
-    })?;
+    let info =
+        naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities(&module))
+            .validate(&module)
+            .map_err(|e| {
+                Error::failed(format!("{name}: the shader does not validate"))
+                    .why(e.emit_to_string(&text.source))
+            })?;
     let layout = reflect(name, &module)?;
     Ok(Shader { source: text.source, layout, module, info })
+}
+
+/// f16 is allowed where the shader enables it, and nothing else beyond WebGPU's core.
+fn capabilities(module: &naga::Module) -> naga::valid::Capabilities {
+    let half = |ty: &naga::Type| ty.inner.scalar() == Some(naga::Scalar::F16);
+    match module.types.iter().any(|(_, ty)| half(ty)) {
+        true => naga::valid::Capabilities::SHADER_FLOAT16,
+        false => naga::valid::Capabilities::empty(),
+    }
 }
 
 fn locate(text: &Expanded, line: u32) -> String {
@@ -96,7 +120,7 @@ fn reflect(name: &str, module: &naga::Module) -> Result<Layout> {
                     storage.resize(index + 1, None);
                 }
                 let (element, stride) = element(module, inner).ok_or_else(|| {
-                    bad(format!("binding {called} is not an array of f32 or u32"))
+                    bad(format!("binding {called} is not an array of f32, f16 or u32"))
                 })?;
                 let access = if access.contains(naga::StorageAccess::STORE) {
                     Access::ReadWrite
@@ -126,6 +150,7 @@ fn element(module: &naga::Module, inner: &TypeInner) -> Option<(Element, u32)> {
     };
     match (scalar.kind, scalar.width) {
         (ScalarKind::Float, 4) => Some((Element::F32, *stride)),
+        (ScalarKind::Float, 2) => Some((Element::F16, *stride)),
         (ScalarKind::Uint, 4) => Some((Element::U32, *stride)),
         _ => None,
     }
@@ -155,7 +180,10 @@ pub fn cross(name: &str, shader: &Shader, target: Target) -> Result<Vec<u8>> {
         }
         Target::Hlsl => {
             let mut options = naga::back::hlsl::Options {
-                shader_model: naga::back::hlsl::ShaderModel::V6_0,
+                shader_model: match shader.layout.uses_half() {
+                    true => naga::back::hlsl::ShaderModel::V6_2,
+                    false => naga::back::hlsl::ShaderModel::V6_0,
+                },
                 ..Default::default()
             };
             options.fake_missing_bindings = true;
