@@ -5,17 +5,20 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::Arc;
 use vqforge::device::{Device, Launch, Range, noop};
-use vqforge::kernels::{Kernel, registry};
+use vqforge::kernels::{Caps, Kernel, Needs, registry};
 use vqforge::shader::{self, Target};
 
-/// One kernel for each distinct preprocessed source.
-fn variants() -> Vec<Arc<dyn Kernel>> {
+/// One kernel for each distinct preprocessed source: the baselines, and what `caps` add to them.
+fn variants(caps: Option<&Caps>) -> Vec<Arc<dyn Kernel>> {
     let mut seen = BTreeSet::new();
     let mut kernels: Vec<Arc<dyn Kernel>> = vec![];
     for case in registry().into_iter().flat_map(|e| (e.cases)()) {
-        let source = shader::source(&*case.kernel).unwrap_or_else(|e| panic!("{e}"));
-        if seen.insert(source) {
-            kernels.push(case.kernel);
+        let more = caps.map_or(vec![], |caps| case.kernel.variants(caps));
+        for kernel in std::iter::once(case.kernel).chain(more) {
+            let source = shader::source(&*kernel).unwrap_or_else(|e| panic!("{e}"));
+            if seen.insert(source) {
+                kernels.push(kernel);
+            }
         }
     }
     kernels
@@ -33,17 +36,24 @@ fn every_variant_cross_compiles() {
         );
         eprintln!("SKIPPED spirv-val: not installed");
     }
-    for (i, kernel) in variants().iter().enumerate() {
+    for (i, kernel) in variants(Some(&Caps::all())).iter().enumerate() {
         let name = kernel.name();
-        let shader = shader::build(&**kernel).unwrap_or_else(|e| panic!("{e}"));
+        let shader = shader::build(&**kernel).unwrap_or_else(|e| panic!("{e}\n{kernel:?}"));
         for target in [Target::SpirV, Target::Msl, Target::Hlsl] {
+            if target == Target::Hlsl && kernel.needs().coop_matrix > 0 {
+                // wgpu has them on Vulkan and Metal alone.
+                assert!(shader::cross(name, &shader, target).is_err());
+                continue;
+            }
             let code = shader::cross(name, &shader, target).unwrap_or_else(|e| panic!("{e}"));
             assert!(!code.is_empty(), "{name} {target:?}");
             if target == Target::SpirV && validator {
+                let coop = kernel.needs().coop_matrix > 0;
+                let environment = if coop { "vulkan1.3" } else { "vulkan1.1" };
                 let file = folder.join(format!("{name}-{i}.spv"));
                 std::fs::write(&file, &code).expect("write");
                 let out = Command::new("spirv-val")
-                    .args(["--target-env", "vulkan1.1"])
+                    .args(["--target-env", environment])
                     .arg(&file)
                     .output()
                     .expect("spirv-val");
@@ -58,11 +68,12 @@ fn every_variant_cross_compiles() {
     std::fs::remove_dir_all(&folder).expect("clean up");
 }
 
-/// The kernels keep to WebGPU's defaults, whatever the adapter offers.
+/// The baselines keep to WebGPU's defaults, whatever the adapter offers.
 #[test]
-fn every_variant_fits_webgpu() {
+fn every_baseline_fits_webgpu() {
     let limits = wgpu::Limits::default();
-    for kernel in variants() {
+    for kernel in variants(None) {
+        assert_eq!(kernel.needs(), Needs::default(), "{kernel:?}");
         let layout = shader::build(&*kernel).unwrap_or_else(|e| panic!("{e}")).layout;
         let name = kernel.name();
         let [x, y, z] = layout.workgroup;
@@ -98,9 +109,9 @@ fn profiles() -> Vec<(&'static str, wgpu::Limits)> {
 
 #[test]
 fn every_variant_compiles_on_every_profile() {
-    let kernels = variants();
     for (name, limits) in profiles() {
         let mut device = noop(name, limits).unwrap_or_else(|e| panic!("{e}"));
+        let kernels = variants(Some(device.caps()));
         let mut launches = vec![];
         for kernel in &kernels {
             let mut binds = vec![];

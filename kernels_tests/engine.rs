@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use vqforge::config::{Config, Denoiser, Family, Model, QuantiserKind, RateSchedule, Train};
 use vqforge::device::{BufferId, CpuDevice, Device, Launch, Limits, ListId, Stats};
 use vqforge::error::Result;
+use vqforge::kernels::Caps;
 use vqforge::kernels::StepScalars;
 use vqforge::model::denoiser::Grid;
 use vqforge::model::vqvae::{CODEBOOK, EMA_M, EMA_N};
@@ -315,6 +316,12 @@ impl Device for Lent {
     }
     fn kind(&self) -> &'static str {
         self.get().kind()
+    }
+    fn driver(&self) -> String {
+        self.get().driver()
+    }
+    fn caps(&self) -> &Caps {
+        self.get().caps()
     }
     fn limits(&self) -> Limits {
         self.get().limits()

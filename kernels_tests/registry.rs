@@ -6,7 +6,7 @@ use crate::compare::{equal_bits, within_bound};
 use crate::device;
 use std::sync::Arc;
 use vqforge::device::{Device, Launch, Range};
-use vqforge::kernels::{Bind, Bounded, Case, Io, Real, Tier, registry};
+use vqforge::kernels::{Bind, Bounded, Caps, Case, Io, Real, Tier, registry};
 use vqforge::shader::{self, Element, Layout};
 
 /// Bits of every binding after the launch.
@@ -105,8 +105,9 @@ fn check(
         match outcome {
             Ok(share) => used = used.max(share),
             Err(e) => panic!(
-                "{} [{}], {form} form, {}: {e}\n{:?}",
+                "{} {} [{}], {form} form, {}: {e}\n{:?}",
                 case.kernel.name(),
+                case.kernel.variant(),
                 case.name,
                 binding.name,
                 case.kernel
@@ -116,20 +117,34 @@ fn check(
     Checked { used }
 }
 
-fn run_all(form: &str, mut launch: impl FnMut(&Case, &Bits) -> Bits) {
+/// Every case, and every variant of it that `caps` allow, against its own naive form.
+fn run_all(form: &str, caps: Option<&Caps>, mut launch: impl FnMut(&Case, &Bits) -> Bits) {
     for entry in registry() {
-        let cases = (entry.cases)();
-        let (mut used, count) = (0.0f64, cases.len());
-        for case in cases {
+        let (mut used, mut count, mut varied) = (0.0f64, 0, 0);
+        for mut case in (entry.cases)() {
             assert_eq!(case.kernel.name(), entry.name);
+            let variants = caps.map_or(vec![], |caps| case.kernel.variants(caps));
             let layout = shader::build(&*case.kernel).unwrap_or_else(|e| panic!("{e}")).layout;
             let bits = inputs(&case);
-            let want = naive(&case, &layout, &bits, Bounded::exact, |k, io| k.naive_bounded(io));
+            let derived = naive(&case, &layout, &bits, Bounded::exact, |k, io| k.naive_bounded(io));
             let got = launch(&case, &bits);
-            used = used.max(check(&case, &layout, form, &got, &want).used);
+            used = used.max(check(&case, &layout, form, &got, &derived).used);
+            count += 1;
+            for variant in variants {
+                // One that rounds its factors has a bound of its own.
+                let own = variant.needs().coop_matrix > 0;
+                case.kernel = variant;
+                let want = own.then(|| {
+                    naive(&case, &layout, &bits, Bounded::exact, |k, io| k.naive_bounded(io))
+                });
+                let got = launch(&case, &bits);
+                let want = want.as_ref().unwrap_or(&derived);
+                used = used.max(check(&case, &layout, form, &got, want).used);
+                varied += 1;
+            }
         }
         println!(
-            "{:24} {form:4} {count:4} cases, {:5.1} % of the bound used",
+            "{:24} {form:4} {count:4} cases, {varied:4} of variants, {:5.1} % of the bound used",
             entry.name,
             100.0 * used
         );
@@ -139,13 +154,14 @@ fn run_all(form: &str, mut launch: impl FnMut(&Case, &Bits) -> Bits) {
 #[test]
 fn cpu_form_equals_naive() {
     let mut device = device::cpu(0);
-    run_all("cpu", |case, bits| on_device(&mut *device, case, bits));
+    run_all("cpu", None, |case, bits| on_device(&mut *device, case, bits));
 }
 
 #[test]
 fn wgsl_form_equals_naive() {
     let Some(mut device) = device::gpu() else { return };
-    run_all("wgsl", |case, bits| on_device(&mut **device, case, bits));
+    let caps = Caps { half_products: true, ..device.caps().clone() };
+    run_all("wgsl", Some(&caps), |case, bits| on_device(&mut **device, case, bits));
 }
 
 /// The same launch at 1, 2 and 7 threads gives the same bits.

@@ -3,7 +3,7 @@
 use super::widen::{narrow, widen};
 use super::{BufferId, Device, Launch, Limits, ListId, Range, Stats};
 use crate::error::{Error, Result};
-use crate::kernels::{Bind, Io, Kernel, MAX_BINDS, StepScalars};
+use crate::kernels::{Bind, Caps, Io, Kernel, MAX_BINDS, StepScalars};
 use crate::shader::{self, Element, Layout};
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ pub struct CpuDevice {
     scratch: Vec<f32>,
     pool: rayon::ThreadPool,
     stats: Stats,
+    caps: Caps,
     naive: bool,
 }
 
@@ -46,6 +47,8 @@ impl CpuDevice {
             scratch: vec![],
             pool,
             stats: Stats::default(),
+            // Halves are converted: slower than f32, but half the memory.
+            caps: Caps { f16: true, ..Caps::default() },
             naive: false,
         })
     }
@@ -129,8 +132,12 @@ impl Device for CpuDevice {
         "cpu"
     }
 
-    fn has_f16(&self) -> bool {
-        true
+    fn driver(&self) -> String {
+        String::new()
+    }
+
+    fn caps(&self) -> &Caps {
+        &self.caps
     }
 
     fn limits(&self) -> Limits {
@@ -189,7 +196,7 @@ impl Device for CpuDevice {
     }
 
     fn run(&mut self, lists: &[ListId], step: &StepScalars) -> Result<()> {
-        let CpuDevice { buffers, lists: all, scratch, pool, stats, naive } = self;
+        let CpuDevice { buffers, lists: all, scratch, pool, stats, naive, .. } = self;
         pool.install(|| {
             for id in lists {
                 for launch in &all[id.0 as usize] {

@@ -7,7 +7,7 @@
 use super::cpu::check_launch;
 use super::{BufferId, Device, Launch, Limits, ListId, Stats};
 use crate::error::{Error, Result};
-use crate::kernels::StepScalars;
+use crate::kernels::{Caps, StepScalars};
 use crate::shader::{self, DIMS_BINDING, Layout, STEP_BINDING};
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
@@ -45,6 +45,8 @@ struct Dispatch {
 
 pub struct GpuDevice {
     name: String,
+    driver: String,
+    caps: Caps,
     device: wgpu::Device,
     queue: wgpu::Queue,
     buffers: Vec<wgpu::Buffer>,
@@ -68,7 +70,13 @@ impl std::fmt::Debug for GpuDevice {
 }
 
 impl GpuDevice {
-    pub(super) fn new(name: String, device: wgpu::Device, queue: wgpu::Queue) -> Self {
+    pub(super) fn new(
+        name: String,
+        driver: String,
+        caps: Caps,
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+    ) -> Self {
         let fault = Arc::new(Mutex::new(None));
         let keep = |fault: &Arc<Mutex<Option<String>>>, text: String| {
             if let Ok(mut slot) = fault.lock() {
@@ -90,6 +98,8 @@ impl GpuDevice {
         });
         GpuDevice {
             name,
+            driver,
+            caps,
             buffers: vec![],
             lists: vec![],
             pipelines: HashMap::new(),
@@ -139,11 +149,6 @@ impl GpuDevice {
             return Ok(known.clone());
         }
         let layout = shader::build(&*launch.kernel)?.layout;
-        if layout.uses_half() && !self.has_f16() {
-            return Err(Error::device(format!("{name}: the kernel stores 16-bit floats"))
-                .at(&self.name)
-                .why("the device has no 16-bit floats in shaders"));
-        }
         let entry =
             |binding: u32, ty: wgpu::BufferBindingType, min: u64| wgpu::BindGroupLayoutEntry {
                 binding,
@@ -244,12 +249,16 @@ impl Device for GpuDevice {
         "gpu"
     }
 
-    fn limits(&self) -> Limits {
-        self.limits
+    fn driver(&self) -> String {
+        self.driver.clone()
     }
 
-    fn has_f16(&self) -> bool {
-        self.device.features().contains(wgpu::Features::SHADER_F16)
+    fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
     }
 
     fn stats(&self) -> Stats {

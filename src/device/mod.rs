@@ -2,6 +2,7 @@
 //! lists of kernel launches; neither knows what the kernels are for.
 
 mod cpu;
+mod features;
 mod gpu;
 mod select;
 mod widen;
@@ -11,7 +12,7 @@ pub use gpu::GpuDevice;
 pub use select::{AdapterSummary, list, noop, open};
 
 use crate::error::Result;
-use crate::kernels::{Kernel, StepScalars};
+use crate::kernels::{Caps, Kernel, StepScalars};
 use std::sync::Arc;
 
 /// Index of a device buffer.
@@ -61,9 +62,11 @@ pub trait Device: Send {
     fn describe(&self) -> String;
     /// "cpu" or "gpu".
     fn kind(&self) -> &'static str;
+    /// Driver and its version: measurements are kept by it.
+    fn driver(&self) -> String;
+    /// Which variants of the kernels run here.
+    fn caps(&self) -> &Caps;
     fn limits(&self) -> Limits;
-    /// Whether kernels may store halves ([`crate::kernels::Half`]).
-    fn has_f16(&self) -> bool;
     fn stats(&self) -> Stats;
     /// A zeroed buffer.
     fn create_buffer(&mut self, words: usize, label: &str) -> Result<BufferId>;

@@ -1,7 +1,7 @@
 //! Which device a run uses: `auto` picks a discrete GPU, an integrated GPU, then the built-in CPU
 //! device. A software Vulkan runs only when asked for by name.
 
-use super::{CpuDevice, Device, GpuDevice};
+use super::{CpuDevice, Device, GpuDevice, features};
 use crate::error::{Error, Result};
 
 /// One line of `vqforge devices`.
@@ -61,7 +61,7 @@ fn summary(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
         name: info.name.clone(),
         kind: kind(info.device_type),
         backend: info.backend.to_string(),
-        driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+        driver: driver(&info),
         pci: info.device_pci_bus_id.clone(),
         max_binding_mib: limits.max_storage_buffer_binding_size >> 20,
         max_buffer_mib: limits.max_buffer_size >> 20,
@@ -148,29 +148,33 @@ fn choose(wanted: &str, all: &[AdapterSummary]) -> Result<usize> {
 }
 
 fn open_adapter(adapter: &wgpu::Adapter) -> Result<GpuDevice> {
-    let (info, best) = (adapter.get_info(), adapter.limits());
+    let info = adapter.get_info();
     let name = format!("{}: {} ({})", info.backend, info.name, kind(info.device_type));
-    // The kernels keep to WebGPU's default limits; only the sizes of buffers are raised.
-    let limits = wgpu::Limits {
-        max_buffer_size: best.max_buffer_size,
-        max_storage_buffer_binding_size: best.max_storage_buffer_binding_size,
-        ..wgpu::Limits::default()
-    };
+    open_with(name, adapter, features::limits(adapter))
+}
+
+fn open_with(name: String, adapter: &wgpu::Adapter, limits: wgpu::Limits) -> Result<GpuDevice> {
+    let wanted = features::wanted(adapter);
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("vqforge"),
-        // Only plans in mixed precision use it.
-        required_features: adapter.features() & wgpu::Features::SHADER_F16,
-        required_limits: limits,
+        required_features: wanted,
+        required_limits: limits.clone(),
+        experimental_features: features::experimental(wanted),
         ..Default::default()
     };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
         .map_err(|e| Error::no_device(format!("cannot open {name}")).why(e))?;
-    Ok(GpuDevice::new(name, device, queue))
+    let caps = features::caps(adapter, wanted, &limits);
+    Ok(GpuDevice::new(name, driver(&adapter.get_info()), caps, device, queue))
+}
+
+fn driver(info: &wgpu::AdapterInfo) -> String {
+    format!("{} {}", info.driver, info.driver_info).trim().to_string()
 }
 
 /// A device that compiles and validates everything under `limits` and computes nothing: how plans
-/// are checked for GPUs that are not here, with or without halves.
-pub fn noop(name: &str, limits: wgpu::Limits, f16: bool) -> Result<GpuDevice> {
+/// are checked for GPUs that are not here.
+pub fn noop(name: &str, limits: wgpu::Limits) -> Result<GpuDevice> {
     let descriptor = wgpu::InstanceDescriptor {
         backends: wgpu::Backends::NOOP,
         backend_options: wgpu::BackendOptions {
@@ -188,16 +192,7 @@ pub fn noop(name: &str, limits: wgpu::Limits, f16: bool) -> Result<GpuDevice> {
     let Some(adapter) = adapters.first() else {
         return Err(Error::no_device("the noop backend is not compiled in"));
     };
-    let none = wgpu::Features::empty();
-    let descriptor = wgpu::DeviceDescriptor {
-        label: Some(name),
-        required_features: if f16 { wgpu::Features::SHADER_F16 } else { none },
-        required_limits: limits,
-        ..Default::default()
-    };
-    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
-        .map_err(|e| Error::no_device(format!("cannot open the noop device {name}")).why(e))?;
-    Ok(GpuDevice::new(format!("noop: {name}"), device, queue))
+    open_with(format!("noop: {name}"), adapter, limits)
 }
 
 #[cfg(test)]

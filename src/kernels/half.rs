@@ -1,6 +1,6 @@
 //! A kernel with some of its storage bindings in f16.
 
-use super::{Bounded, Const, Cost, Io, Kernel};
+use super::{Bounded, Caps, Const, Cost, Io, Kernel, Needs};
 use std::sync::Arc;
 
 /// `inner`, with storage binding i stored as f16 where bit i of `mask` is set.
@@ -56,6 +56,18 @@ impl Kernel for Half {
         let saved: usize = masked.map(|(_, n)| 2 * n).sum();
         let cost = self.inner.cost();
         Cost { bytes: cost.bytes.saturating_sub(saved as u64), ..cost }
+    }
+    fn needs(&self) -> Needs {
+        Needs { f16: true, ..self.inner.needs() }
+    }
+    fn variant(&self) -> String {
+        self.inner.variant()
+    }
+    /// Those of the kernel that can be lowered as well.
+    fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
+        let all = self.inner.variants(caps).into_iter();
+        let able = all.filter(|v| caps.f16 && v.half_ok() & self.mask == self.mask);
+        able.map(|v| Half::of(v, self.mask)).collect()
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
         self.inner.cpu(io);

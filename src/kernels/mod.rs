@@ -10,6 +10,9 @@
 //! A kernel value *is* its specialisation: a struct of sizes and switches. [`Kernel::consts`] turns
 //! them into the `const` prelude of the shader, [`Kernel::dims`] into its small uniform.
 //!
+//! A kernel may offer *variants* of its WGSL, other values with the same bindings and meaning:
+//! [`Caps`] filters them, the tuner chooses by measurement.
+//!
 //! New kernel = `shaders/k.wgsl` + `src/kernels/k.rs` + one line in [`registry`].
 
 pub mod adamw;
@@ -18,6 +21,7 @@ pub mod attention_bwd;
 pub mod binary;
 mod block;
 mod bounded;
+mod caps;
 mod case;
 pub mod code_sums;
 pub mod col_sum;
@@ -59,6 +63,7 @@ pub mod unary;
 pub mod upsample2x;
 
 pub use bounded::Bounded;
+pub use caps::{Caps, Needs};
 pub use case::{Case, Entry, Fill, Tier};
 pub use col_sum::ColSum;
 pub use conv_shape::ConvShape;
@@ -72,6 +77,7 @@ pub use real::Real;
 pub use sum_partials::SumPartials;
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 /// A specialisation constant: a `const` line of the shader's prelude, visible to `#if` and `#unroll`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -131,6 +137,19 @@ pub trait Kernel: Debug + Send + Sync {
     /// Workgroups to dispatch.
     fn grid(&self) -> [u32; 3];
     fn cost(&self) -> Cost;
+    /// Device features the shader cannot do without.
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
+    /// Which implementation of the kernel this value is, in dumps and tuner tables.
+    fn variant(&self) -> String {
+        "baseline".into()
+    }
+    /// Other implementations with the same bindings and meaning that `caps` allow, at most 24. The
+    /// tuner measures them; the CPU device has no use for them.
+    fn variants(&self, _caps: &Caps) -> Vec<Arc<dyn Kernel>> {
+        vec![]
+    }
     /// The CPU form. A kernel that is never hot keeps this default.
     fn cpu(&self, io: &mut Io<'_, f32>) {
         self.naive32(io);

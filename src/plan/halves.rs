@@ -69,7 +69,7 @@ fn eligible(tape: &Tape, id: ValueId) -> bool {
 /// # Errors
 /// Mixed precision on a device that cannot store halves: nothing is done in f32 unasked.
 pub(super) fn supported(device: &dyn Device, precision: Precision) -> Result<()> {
-    if precision == Precision::F32 || device.has_f16() {
+    if precision == Precision::F32 || device.caps().f16 {
         return Ok(());
     }
     Err(Error::no_device("mixed precision needs a device with 16-bit floats in storage")

@@ -9,7 +9,7 @@ mod tokens;
 pub use reflect::{Access, Binding, Element, Layout};
 
 use crate::error::Result;
-use crate::kernels::Kernel;
+use crate::kernels::{Kernel, Needs};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -20,6 +20,7 @@ pub struct Shader {
     pub layout: Layout,
     pub module: naga::Module,
     pub info: naga::valid::ModuleInfo,
+    pub needs: Needs,
 }
 
 /// Storage bindings occupy 0..8; the uniforms sit at fixed numbers behind them.
@@ -31,7 +32,7 @@ pub const STEP_BINDING: u32 = 9;
 /// # Errors
 /// A defect of the shader, located in the file it was written in.
 pub fn build(kernel: &dyn Kernel) -> Result<Shader> {
-    reflect::compile(kernel.name(), expand(kernel)?)
+    reflect::compile(kernel.name(), expand(kernel)?, kernel.needs())
 }
 
 /// The final source alone: the key under which devices share pipelines.

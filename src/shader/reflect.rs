@@ -4,6 +4,8 @@
 use super::preprocess::Expanded;
 use super::{DIMS_BINDING, STEP_BINDING, Shader, Target};
 use crate::error::{Error, Result};
+use crate::kernels::Needs;
+use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, ScalarKind, TypeInner};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,39 +58,31 @@ impl Layout {
     pub fn writes(&self, binding: usize) -> bool {
         self.storage[binding].access == Access::ReadWrite
     }
-
-    /// Whether the shader needs a device with 16-bit floats.
-    pub fn uses_half(&self) -> bool {
-        self.storage.iter().any(|b| b.element == Element::F16)
-    }
 }
 
 /// Parses, validates and reflects.
-pub fn compile(name: &str, text: Expanded) -> Result<Shader> {
+pub fn compile(name: &str, text: Expanded, needs: Needs) -> Result<Shader> {
     let module = naga::front::wgsl::parse_str(&text.source).map_err(|e| {
         let place = e.location(&text.source).map(|l| locate(&text, l.line_number));
         Error::failed(format!("{name}: {}", e.message()))
             .at(place.unwrap_or_else(|| name.to_string()))
             .why(e.emit_to_string(&text.source))
     })?;
-    let info =
-        naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities(&module))
-            .validate(&module)
-            .map_err(|e| {
-                Error::failed(format!("{name}: the shader does not validate"))
-                    .why(e.emit_to_string(&text.source))
-            })?;
+    let info = validator(needs).validate(&module).map_err(|e| {
+        Error::failed(format!("{name}: the shader does not validate"))
+            .why(e.emit_to_string(&text.source))
+    })?;
     let layout = reflect(name, &module)?;
-    Ok(Shader { source: text.source, layout, module, info })
+    Ok(Shader { source: text.source, layout, module, info, needs })
 }
 
-/// f16 is allowed where the shader enables it, and nothing else beyond WebGPU's core.
-fn capabilities(module: &naga::Module) -> naga::valid::Capabilities {
-    let half = |ty: &naga::Type| ty.inner.scalar() == Some(naga::Scalar::F16);
-    match module.types.iter().any(|(_, ty)| half(ty)) {
-        true => naga::valid::Capabilities::SHADER_FLOAT16,
-        false => naga::valid::Capabilities::empty(),
-    }
+/// Accepts what the kernel says it needs and nothing more, so that a forgotten need shows.
+fn validator(needs: Needs) -> Validator {
+    let mut capabilities = Capabilities::empty();
+    capabilities.set(Capabilities::SUBGROUP | Capabilities::SUBGROUP_BARRIER, needs.subgroups);
+    capabilities.set(Capabilities::SHADER_FLOAT16, needs.f16);
+    capabilities.set(Capabilities::COOPERATIVE_MATRIX, needs.coop_matrix > 0);
+    Validator::new(ValidationFlags::all(), capabilities)
 }
 
 fn locate(text: &Expanded, line: u32) -> String {
@@ -162,7 +156,14 @@ pub fn cross(name: &str, shader: &Shader, target: Target) -> Result<Vec<u8>> {
     let (module, info) = (&shader.module, &shader.info);
     match target {
         Target::SpirV => {
-            let options = naga::back::spv::Options::default();
+            // Subgroup operations came with SPIR-V 1.3, cooperative matrices want 1.6.
+            let options = naga::back::spv::Options {
+                lang_version: match shader.needs {
+                    Needs { coop_matrix: 1.., .. } => (1, 6),
+                    _ => (1, 3),
+                },
+                ..Default::default()
+            };
             let words = naga::back::spv::write_vec(module, info, &options, None)
                 .map_err(|e| failed(e.to_string()))?;
             Ok(words.iter().flat_map(|w| w.to_le_bytes()).collect())
@@ -180,10 +181,8 @@ pub fn cross(name: &str, shader: &Shader, target: Target) -> Result<Vec<u8>> {
         }
         Target::Hlsl => {
             let mut options = naga::back::hlsl::Options {
-                shader_model: match shader.layout.uses_half() {
-                    true => naga::back::hlsl::ShaderModel::V6_2,
-                    false => naga::back::hlsl::ShaderModel::V6_0,
-                },
+                // 16-bit types came with shader model 6.2.
+                shader_model: naga::back::hlsl::ShaderModel::V6_2,
                 ..Default::default()
             };
             options.fake_missing_bindings = true;
