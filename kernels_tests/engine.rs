@@ -4,7 +4,7 @@
 use crate::device;
 use std::sync::Mutex;
 use vqforge::config::{Config, Denoiser, Family, Model, QuantiserKind, RateSchedule, Train};
-use vqforge::device::{BufferId, CpuDevice, Device, Launch, Limits, ListId, Stats};
+use vqforge::device::{BufferId, CpuDevice, Device, Launch, Limits, ListId, Mark, Stats};
 use vqforge::error::Result;
 use vqforge::kernels::Caps;
 use vqforge::kernels::StepScalars;
@@ -322,6 +322,12 @@ impl Device for Lent {
     }
     fn caps(&self) -> &Caps {
         self.get().caps()
+    }
+    fn mark(&self) -> Mark {
+        self.get().mark()
+    }
+    fn release(&mut self, mark: Mark) {
+        self.get_mut().release(mark);
     }
     fn limits(&self) -> Limits {
         self.get().limits()

@@ -18,5 +18,6 @@ mod quantiser;
 mod random;
 mod registry;
 mod rig;
+mod tuner;
 mod vqmodel;
 mod walk;

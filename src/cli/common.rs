@@ -1,12 +1,13 @@
 //! What several commands share: choosing a device, opening data.
 
+use super::tuning;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use vqforge::config::{Config, SynthPreset};
 use vqforge::data::synth::{Preset, SynthSpec, generate};
 use vqforge::data::{Dataset, Scale};
-use vqforge::device::{self, Device};
+use vqforge::device::{self, Device, tuner};
 use vqforge::error::{Error, Result};
 use vqforge::train::{Console, Material};
 
@@ -19,6 +20,9 @@ pub struct DeviceArgs {
     /// Threads of the CPU device; 0: all cores. Results do not depend on it
     #[arg(long, default_value_t = 0, value_parser = threads)]
     pub threads: usize,
+    /// Variants of kernels on a GPU: baselines only, what was measured before, or measure now
+    #[arg(long, value_name = "off|cache|now", default_value = "cache", value_parser = mode)]
+    pub tune: tuner::Mode,
     /// Only errors
     #[arg(short, long)]
     pub quiet: bool,
@@ -28,11 +32,17 @@ fn threads(text: &str) -> std::result::Result<usize, String> {
     text.parse().ok().filter(|&n| n <= 1024).ok_or_else(|| "use 0 to 1024".into())
 }
 
+fn mode(text: &str) -> std::result::Result<tuner::Mode, String> {
+    text.parse().map_err(|_| "use off, cache or now".into())
+}
+
 impl DeviceArgs {
     pub fn open(&self) -> Result<Box<dyn Device>> {
         // An empty VQFORGE_DEVICE counts as none.
         let wanted = if self.device.trim().is_empty() { "auto" } else { self.device.trim() };
-        device::open(wanted, self.threads)
+        let mut device = device::open(wanted, self.threads)?;
+        tuning::equip(&mut *device, self.tune)?;
+        Ok(device)
     }
 
     /// Opens the device and says which one it is: the first line of every run.

@@ -7,6 +7,7 @@ mod devices;
 mod reconstruct;
 mod sample;
 mod train;
+mod tuning;
 
 use clap::{Parser, Subcommand};
 use std::io::Write;

@@ -1,11 +1,13 @@
 //! `vqforge train vqvae|diffusion`
 
 use super::common::{DeviceArgs, material, preparing};
+use super::tuning;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use vqforge::config::Config;
 use vqforge::data::Scale;
 use vqforge::data::atomic::write_atomically;
+use vqforge::device::Device;
 use vqforge::error::{Error, Result};
 use vqforge::train::checkpoint::{BEST, LAST, PREVIOUS, step_name};
 use vqforge::train::codes::{self, Tokenizer};
@@ -188,6 +190,25 @@ impl Common {
         Ok(Start { config, data, snapshot: Some(snapshot), folder })
     }
 
+    /// The folder of the run that is continued.
+    fn continued(&self, start: &Start) -> Result<Option<PathBuf>> {
+        Ok(match (&start.folder, &start.snapshot) {
+            (Some(folder), _) => Some(folder.path().to_path_buf()),
+            // A dry run does not open the folder it resumes from.
+            (None, Some(_)) => self.resumed(Some(&start.config))?.map(|(run, _)| run),
+            (None, None) => None,
+        })
+    }
+
+    /// The device, with the variants of kernels that a continued run was started with.
+    fn device_of(&self, start: &Start, console: &mut Console) -> Result<Box<dyn Device>> {
+        let mut device = self.device.announce(console)?;
+        if let Some(run) = self.continued(start)? {
+            tuning::continue_with(&mut *device, &run)?;
+        }
+        Ok(device)
+    }
+
     /// The folder that `--resume auto` finds of a process killed before its first checkpoint.
     fn abandoned(&self, config: &Config) -> Option<PathBuf> {
         let out = self.out.clone().unwrap_or_else(|| Path::new("runs").join(&config.name));
@@ -238,7 +259,7 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
 
 fn vqvae(args: &Common, console: &mut Console) -> Result<()> {
     let start = args.start("vqvae", console)?;
-    let device = args.device.announce(console)?;
+    let device = args.device_of(&start, console)?;
     let data = material(&start.config, &start.data, None, console)?;
     let mut job = VqVaeJob::new(start.config.clone(), data.clone())?;
     for warning in job.warnings() {
@@ -251,7 +272,7 @@ fn vqvae(args: &Common, console: &mut Console) -> Result<()> {
 fn diffusion(args: &Common, tokenizer: Option<&Path>, console: &mut Console) -> Result<()> {
     let mut start = args.start("diffusion", console)?;
     let tokenizer = open_tokenizer(args, tokenizer, &start, console)?;
-    let device = args.device.announce(console)?;
+    let device = args.device_of(&start, console)?;
     let scale = seen_as_by(&tokenizer, &mut start.config, console)?;
     let data = material(&start.config, &start.data, scale, console)?;
     let arguments = args.device.clone();
@@ -287,13 +308,8 @@ fn open_tokenizer(
     console: &mut Console,
 ) -> Result<Tokenizer> {
     let given = given.map(Tokenizer::open).transpose()?;
-    let run = match (&start.folder, &start.snapshot) {
-        (Some(folder), _) => Some(folder.path().to_path_buf()),
-        // A dry run does not open the folder it resumes from.
-        (None, Some(_)) => args.resumed(Some(&start.config))?.map(|(run, _)| run),
-        (None, None) => None,
-    };
-    if let Some(file) = run.map(|run| run.join(TOKENIZER)).filter(|f| f.exists()) {
+    if let Some(file) = args.continued(start)?.map(|run| run.join(TOKENIZER)).filter(|f| f.exists())
+    {
         let own = Tokenizer::from_snapshot(Snapshot::load(&file)?)?;
         if let Some(given) = given
             && given.hash()? != own.hash()?
@@ -346,24 +362,32 @@ fn finish(
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     console.line(&format!(
         "{} parameters; {} launches and {} barriers a step; {:.1} MiB on the device, {:.1} of them \
-         slots for {:.1} MiB of tensors",
+         slots for {:.1} MiB of tensors; plan {}",
         session.store.table().elements(),
         stats.lane_launches + stats.update_launches,
         stats.barriers,
         mib(session.store.device.stats().buffer_bytes),
         mib(stats.slot_bytes),
-        mib(stats.tensor_bytes)
+        mib(stats.tensor_bytes),
+        session.plan.hash
     ));
     let hash = codes::fingerprint(&data.images);
     if let Some(snapshot) = &start.snapshot {
-        for line in resume::facts(snapshot, &[("data_hash", &hash, "the data differ")]) {
+        let facts = [
+            ("data_hash", &*hash, "the data differ"),
+            ("plan_hash", &session.plan.hash, "the step is compiled otherwise than before"),
+        ];
+        for line in resume::facts(snapshot, &facts) {
             console.line(&line);
         }
     }
     if args.dry_run {
         return dry_run(session, job, start.snapshot.as_ref(), console);
     }
-    session.notes = [("data".into(), start.data), ("data_hash".into(), hash)].into();
+    let plan_hash = session.plan.hash.clone();
+    session.notes =
+        [("data".into(), start.data), ("data_hash".into(), hash), ("plan_hash".into(), plan_hash)]
+            .into();
     session.pause = Pause { steps: args.max_steps, seconds: args.time_limit };
     session.folder = Some(match start.folder {
         Some(folder) => folder,
@@ -380,6 +404,7 @@ fn finish(
         path = folder.path().to_path_buf();
         folder.describe(&start.config, &session.store.device.describe(), console)?;
         keep(folder)?;
+        tuning::keep_choices(&*session.store.device, folder)?;
         let dump = std::mem::take(&mut session.plan.dump);
         write_atomically(&folder.file("plan.txt"), |w| w.write_all(dump.as_bytes()))?;
     }

@@ -1,7 +1,7 @@
 //! The built-in CPU device: runs every kernel's cpu form on a pool of threads.
 
 use super::widen::{narrow, widen};
-use super::{BufferId, Device, Launch, Limits, ListId, Range, Stats};
+use super::{BufferId, Device, Launch, Limits, ListId, Mark, Range, Stats};
 use crate::error::{Error, Result};
 use crate::kernels::{Bind, Caps, Io, Kernel, MAX_BINDS, StepScalars};
 use crate::shader::{self, Element, Layout};
@@ -209,6 +209,20 @@ impl Device for CpuDevice {
         });
         self.stats.submits += 1;
         Ok(())
+    }
+
+    fn mark(&self) -> Mark {
+        Mark {
+            buffers: self.buffers.len(),
+            lists: self.lists.len(),
+            counted: (self.stats.buffers, self.stats.buffer_bytes),
+        }
+    }
+
+    fn release(&mut self, mark: Mark) {
+        self.buffers.truncate(mark.buffers);
+        self.lists.truncate(mark.lists);
+        (self.stats.buffers, self.stats.buffer_bytes) = mark.counted;
     }
 
     fn clear(&mut self) {

@@ -5,9 +5,9 @@
 //! `run` walks flat arrays.
 
 use super::cpu::check_launch;
-use super::{BufferId, Device, Launch, Limits, ListId, Stats};
+use super::{BufferId, Device, Launch, Limits, ListId, Mark, Stats, Tuner};
 use crate::error::{Error, Result};
-use crate::kernels::{Caps, StepScalars};
+use crate::kernels::{Caps, Kernel, StepScalars};
 use crate::shader::{self, DIMS_BINDING, Layout, STEP_BINDING};
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
@@ -47,6 +47,7 @@ pub struct GpuDevice {
     name: String,
     driver: String,
     caps: Caps,
+    tuner: Tuner,
     device: wgpu::Device,
     queue: wgpu::Queue,
     buffers: Vec<wgpu::Buffer>,
@@ -100,6 +101,7 @@ impl GpuDevice {
             name,
             driver,
             caps,
+            tuner: Tuner::default(),
             buffers: vec![],
             lists: vec![],
             pipelines: HashMap::new(),
@@ -440,6 +442,36 @@ impl Device for GpuDevice {
         self.stats.dispatches += done;
         self.stats.encode_ns += started.elapsed().as_nanos() as u64;
         self.check()
+    }
+
+    fn choose(&mut self, kernel: &Arc<dyn Kernel>, half_products: bool) -> Result<Arc<dyn Kernel>> {
+        let mut tuner = std::mem::take(&mut self.tuner);
+        let caps = Caps { half_products, ..self.caps.clone() };
+        let chosen = tuner.choose(self, kernel, &caps);
+        self.tuner = tuner;
+        chosen
+    }
+
+    fn set_tuner(&mut self, tuner: Tuner) {
+        self.tuner = tuner;
+    }
+
+    fn tuner(&self) -> Option<&Tuner> {
+        Some(&self.tuner)
+    }
+
+    fn mark(&self) -> Mark {
+        Mark {
+            buffers: self.buffers.len(),
+            lists: self.lists.len(),
+            counted: (self.stats.buffers, self.stats.buffer_bytes),
+        }
+    }
+
+    fn release(&mut self, mark: Mark) {
+        self.buffers.truncate(mark.buffers);
+        self.lists.truncate(mark.lists);
+        (self.stats.buffers, self.stats.buffer_bytes) = mark.counted;
     }
 
     fn clear(&mut self) {

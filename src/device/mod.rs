@@ -5,11 +5,13 @@ mod cpu;
 mod features;
 mod gpu;
 mod select;
+pub mod tuner;
 mod widen;
 
 pub use cpu::CpuDevice;
 pub use gpu::GpuDevice;
 pub use select::{AdapterSummary, list, noop, open};
+pub use tuner::Tuner;
 
 use crate::error::Result;
 use crate::kernels::{Caps, Kernel, StepScalars};
@@ -22,6 +24,15 @@ pub struct BufferId(pub u32);
 /// A prepared list of launches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListId(pub u32);
+
+/// How many buffers and lists a device had at some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    buffers: usize,
+    lists: usize,
+    /// [`Stats::buffers`] and [`Stats::buffer_bytes`].
+    counted: (u64, u64),
+}
 
 /// A range of a buffer, in words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +91,24 @@ pub trait Device: Send {
         launches: &[Launch],
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<ListId>;
+    /// How this device runs `kernel`: itself, or the variant that the tuner measured to be faster.
+    /// `half_products`: factors of products may be rounded to f16.
+    fn choose(
+        &mut self,
+        kernel: &Arc<dyn Kernel>,
+        _half_products: bool,
+    ) -> Result<Arc<dyn Kernel>> {
+        Ok(kernel.clone())
+    }
+    /// Hands the device its tuner; one without variants has no use for it.
+    fn set_tuner(&mut self, _tuner: Tuner) {}
+    fn tuner(&self) -> Option<&Tuner> {
+        None
+    }
+    /// What [`Device::release`] goes back to.
+    fn mark(&self) -> Mark;
+    /// Drops the buffers and lists made since; compiled pipelines stay.
+    fn release(&mut self, mark: Mark);
     /// Runs lists one after another: one submission on a GPU.
     fn run(&mut self, lists: &[ListId], step: &StepScalars) -> Result<()>;
     /// Drops all buffers and lists; compiled pipelines stay.

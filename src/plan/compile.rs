@@ -75,6 +75,8 @@ pub struct Plan {
     ring: Option<Ring>,
     pub stats: PlanStats,
     pub dump: String,
+    /// Of the dump: equal hashes on one device promise equal bits.
+    pub hash: String,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -119,6 +121,7 @@ impl Plan {
             Precision::Mixed if !options.no_half => Halves::choose(tape, &flat),
             _ => Halves::default(),
         };
+        let half_products = tape.precision() == Precision::Mixed && !options.no_half;
         halves::supported(&*store.device, tape.precision())?;
         halves.lower(&mut flat);
         let mut places = HashMap::new();
@@ -145,7 +148,8 @@ impl Plan {
                 poison(list, &intervals, &slot_of, &buffers, born);
             }
             let binds = node.binds.iter().map(|b| places[b]).collect();
-            let launch = Launch { kernel: node.kernel.clone(), binds };
+            let kernel = store.device.choose(&node.kernel, half_products)?;
+            let launch = Launch { kernel, binds };
             list.push(Planned { launch, writes: node.writes.clone(), op: node.op });
             if options.poison {
                 poison(list, &intervals, &slot_of, &buffers, dead);
@@ -190,6 +194,7 @@ impl Plan {
             sums: plan_maps.sums,
             ring: plan_maps.ring,
             stats,
+            hash: blake3::hash(text.as_bytes()).to_hex()[..16].to_string(),
             dump: text,
         })
     }

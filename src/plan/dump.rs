@@ -70,9 +70,13 @@ pub(super) fn text(
                 })
                 .collect();
             let [x, y, z] = kernel.grid();
+            let variant = match kernel.variant() {
+                v if v == "baseline" => String::new(),
+                v => format!(" [{v}]"),
+            };
             let _ = writeln!(
                 out,
-                "{i:4} {bar} {:14} {:20} {x}x{y}x{z} {}",
+                "{i:4} {bar} {:14} {:20} {x}x{y}x{z} {}{variant}",
                 planned.op,
                 kernel.name(),
                 binds.join(" ")
