@@ -8,6 +8,7 @@ mod device;
 mod engine;
 mod fixtures;
 mod gradients;
+mod half_kernels;
 mod layers;
 mod mlp_digits;
 mod norm_fixtures;

@@ -3,6 +3,7 @@
 use super::flatten::{Flat, flatten};
 use super::halves::{self, Halves};
 use super::optimise::{self, Optimiser};
+use super::ring::{Ring, RingRow};
 use super::slots::{Interval, assign};
 use super::store::{ALIGN, Kind, Store};
 use super::{dump, lanes};
@@ -10,13 +11,10 @@ use crate::device::{Launch, ListId, Range};
 use crate::error::{Error, Result};
 use crate::kernels::StepScalars;
 use crate::kernels::fill::FillWord;
-use crate::kernels::ring_write::RingWrite;
-use crate::tape::{Home, LOSS_SCALE, Phase, Precision, Tape, Value, ValueId};
+use crate::tape::{Home, Phase, Precision, Tape, Value, ValueId};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// Rows of the scalar ring: steps between two reads of the losses, at most.
-pub const RING_ROWS: usize = 64;
 /// A quiet NaN that no computation produces, of two NaN halves: what poisoned slots hold.
 const POISON: u32 = 0x7fc0_7fad;
 
@@ -77,25 +75,6 @@ pub struct Plan {
     pub dump: String,
     /// Of the dump: equal hashes on one device promise equal bits.
     pub hash: String,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Ring {
-    rows: Range,
-    control: Range,
-    loss_scale: Option<Range>,
-}
-
-/// What one step reported.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RingRow {
-    /// Sums over lanes, by name.
-    pub scalars: Vec<(String, f32)>,
-    /// Gradient norm, 1 if the step was applied, clip factor (divided by the scale of the loss),
-    /// steps skipped so far.
-    pub control: [f32; 4],
-    /// In mixed precision: the scale of the loss for the step that follows.
-    pub loss_scale: Option<f32>,
 }
 
 /// A launch, with what the planner and the dump need to know about it.
@@ -162,7 +141,7 @@ impl Plan {
             all.extend(optimise::apply(store, optimiser)?);
             update = all;
             let scalars = plan_maps.sum_buffer.map(|s| Range { len: plan_maps.scalar_words, ..s });
-            plan_maps.ring = ring(store, scalars, tape.precision(), &mut update)?;
+            plan_maps.ring = Ring::append(store, scalars, tape.precision(), &mut update)?;
         }
         let mut stats = PlanStats {
             lane_launches: lane.len(),
@@ -245,27 +224,10 @@ impl Plan {
         store: &mut Store,
         steps: std::ops::Range<u64>,
     ) -> Result<Vec<RingRow>> {
-        let Some(ring) = self.ring else {
-            return Err(Error::failed("the plan does not train and keeps no ring"));
-        };
-        if steps.end - steps.start > RING_ROWS as u64 {
-            return Err(Error::failed(format!("the ring holds {RING_ROWS} steps, not {steps:?}")));
+        match &self.ring {
+            Some(ring) => ring.read(store, &self.sums, steps),
+            None => Err(Error::failed("the plan does not train and keeps no ring")),
         }
-        let n = ring.rows.len / RING_ROWS;
-        let rows = store.read_f32(ring.rows)?;
-        let control = store.read_f32(ring.control)?;
-        let scales = ring.loss_scale.map(|range| store.read_f32(range)).transpose()?;
-        let scalars = |row: usize| {
-            let named = self.sums.iter().filter(|(_, r)| r.len == 1);
-            named.map(|(name, r)| (name.clone(), rows[row * n + r.offset])).collect()
-        };
-        let read = |step: u64| {
-            let row = (step % RING_ROWS as u64) as usize;
-            let control = std::array::from_fn(|i| control[row * 4 + i]);
-            let loss_scale = scales.as_ref().map(|s| s[row]);
-            RingRow { scalars: scalars(row), control, loss_scale }
-        };
-        Ok(steps.map(read).collect())
     }
 }
 
@@ -419,37 +381,4 @@ fn poison(
             op: "poison",
         });
     }
-}
-
-/// Appends the launches that keep the sums and control words of this step.
-fn ring(
-    store: &mut Store,
-    sums: Option<Range>,
-    precision: Precision,
-    update: &mut Vec<Planned>,
-) -> Result<Option<Ring>> {
-    let Some(sums) = sums.filter(|s| s.len > 0) else { return Ok(None) };
-    let control = store.state("ctl", 4)?;
-    let scale = match precision {
-        Precision::F32 => None,
-        Precision::Mixed => Some(store.state(LOSS_SCALE, 1)?),
-    };
-    let mut keep = |store: &mut Store, source: Range| -> Result<Range> {
-        let words = source.len * RING_ROWS;
-        let rows =
-            Range { buffer: store.device.create_buffer(words, "ring")?, offset: 0, len: words };
-        update.push(Planned {
-            launch: Launch {
-                kernel: Arc::new(RingWrite { n: source.len, rows: RING_ROWS }),
-                binds: vec![source, rows],
-            },
-            writes: vec![false, true],
-            op: "ring",
-        });
-        Ok(rows)
-    };
-    let rows = keep(store, sums)?;
-    let control = keep(store, control)?;
-    let loss_scale = scale.map(|scale| keep(store, scale)).transpose()?;
-    Ok(Some(Ring { rows, control, loss_scale }))
 }
