@@ -10,6 +10,7 @@ mod fixtures;
 mod gradients;
 mod half_kernels;
 mod layers;
+mod mixed;
 mod mlp_digits;
 mod norm_fixtures;
 mod op_fixtures;

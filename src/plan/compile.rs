@@ -101,7 +101,8 @@ impl Plan {
             _ => Halves::default(),
         };
         let half_products = tape.precision() == Precision::Mixed && !options.no_half;
-        halves::supported(&*store.device, tape.precision())?;
+        let device = &store.device;
+        halves::supported(&device.describe(), device.caps(), tape.precision())?;
         halves.lower(&mut flat);
         let mut places = HashMap::new();
         let mut plan_maps = persistent(store, tape, options.weights, &mut places)?;

@@ -1,9 +1,8 @@
 //! Mixed precision: which values of a step are stored as f16.
 
 use super::flatten::Flat;
-use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::kernels::Half;
+use crate::kernels::{Caps, Half};
 use crate::shader::Element;
 use crate::tape::{Home, Precision, Tape, ValueId};
 use std::collections::{HashMap, HashSet};
@@ -68,12 +67,29 @@ fn eligible(tape: &Tape, id: ValueId) -> bool {
 
 /// # Errors
 /// Mixed precision on a device that cannot store halves: nothing is done in f32 unasked.
-pub(super) fn supported(device: &dyn Device, precision: Precision) -> Result<()> {
-    if precision == Precision::F32 || device.caps().f16 {
+pub(super) fn supported(device: &str, caps: &Caps, precision: Precision) -> Result<()> {
+    if precision == Precision::F32 || caps.f16 {
         return Ok(());
     }
     Err(Error::no_device("mixed precision needs a device with 16-bit floats in storage")
-        .at(device.describe())
+        .at(device)
         .why("the adapter or its driver does not offer them to shaders (SHADER_F16)")
-        .help("train in full precision: --precision f32, or on --device cpu"))
+        .help("train in full precision, --precision f32, or with --device cpu"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn never_silently_in_f32() {
+        let without = Caps { f16: false, ..Caps::all() };
+        assert!(supported("old GPU", &without, Precision::F32).is_ok());
+        assert!(supported("GPU", &Caps::all(), Precision::Mixed).is_ok());
+        let e = supported("old GPU", &without, Precision::Mixed).unwrap_err();
+        assert_eq!(e.exit_code(), 3);
+        for part in ["old GPU", "SHADER_F16", "--precision f32", "--device cpu"] {
+            assert!(e.to_string().contains(part), "{part}: {e}");
+        }
+    }
 }
