@@ -6,6 +6,7 @@
 //! ten: far above rounding, far below any defect of an operation.
 
 use crate::device;
+use crate::quantiser::margins;
 use crate::rig::ok;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use vqforge::device::Device;
 use vqforge::diffusion::{Schedule, stratified_times};
 use vqforge::error::Result;
 use vqforge::model::denoiser::Grid;
+use vqforge::model::vqvae::CODEBOOK;
 use vqforge::plan::{Kind, Options, ParamTable, Plan, Store};
 use vqforge::rng::{Rng, Stream};
 use vqforge::tape::Tape;
@@ -34,17 +36,24 @@ struct Trained {
     bits: Vec<u32>,
     parameters: Vec<f32>,
     /// Codes and their margins, step by step.
-    codes: Vec<(Vec<u32>, Vec<f32>)>,
+    codes: Vec<(Vec<u32>, Vec<f64>)>,
 }
 
 fn train(session: &mut Session, job: &mut dyn Job, with_codes: bool) -> Trained {
     ok(job.start(session, &mut Console::new(true)));
     let mut codes = vec![];
     for _ in 0..STEPS {
+        let book = with_codes.then(|| {
+            let state = ok(session.store.find_state(CODEBOOK));
+            ok(session.store.read_f32(state))
+        });
         ok(session.advance(job));
-        if with_codes {
+        if let Some(book) = book {
             let idx = ok(session.store.read_u32(ok(session.plan.output("idx"))));
-            codes.push((idx, ok(session.store.read_f32(ok(session.plan.output("margin"))))));
+            let z = ok(session.store.read_f32(ok(session.plan.output("z"))));
+            let wide = |v: Vec<f32>| v.into_iter().map(f64::from).collect::<Vec<_>>();
+            let d = session.config.model.vq_embed_dim;
+            codes.push((idx, margins(&wide(z), &wide(book), d)));
         }
     }
     let rows = ok(session.plan.read_ring(&mut session.store, 0..STEPS));
@@ -104,7 +113,6 @@ fn autoencoder(device: Box<dyn Device>, data: &Arc<Material>) -> (Trained, Box<d
     let dims = data.images.batch_dims(config.train.batch);
     let losses = ok(vqvae::record(&mut tape, &mut table, &config, dims));
     ok(tape.output("idx", losses.nearest.idx));
-    ok(tape.output("margin", losses.nearest.margin));
     let mut job = ok(VqVaeJob::new(config.clone(), data.clone()));
     run(device, &tape, table, config, &mut job, true)
 }
@@ -179,12 +187,12 @@ fn denoiser(device: Box<dyn Device>) -> (Trained, Box<dyn Device>) {
 }
 
 /// Codes that differ, with the largest margin that `cpu` saw at one.
-fn flips(cpu: &Trained, gpu: &Trained, step: usize) -> (usize, f32) {
+fn flips(cpu: &Trained, gpu: &Trained, step: usize) -> (usize, f64) {
     let (Some((a, margins)), Some((b, _))) = (cpu.codes.get(step), gpu.codes.get(step)) else {
         return (0, 0.0);
     };
     let differ = (0..a.len()).filter(|&i| a[i] != b[i]);
-    differ.fold((0, 0.0f32), |(n, worst), i| (n + 1, worst.max(margins[i])))
+    differ.fold((0, 0.0f64), |(n, worst), i| (n + 1, worst.max(margins[i])))
 }
 
 fn compare(what: &str, cpu: &Trained, gpu: &Trained) {

@@ -71,6 +71,7 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vqforge"));
         let file = |end: &str| File::create(self.path(&format!("{name}.{end}"))).unwrap();
         command.args(args).current_dir(&self.0).env("TERM", "dumb").env_remove("VQFORGE_DEVICE");
+        command.env("VQFORGE_CACHE", self.path("cache"));
         command.stdin(Stdio::null()).stdout(file("out")).stderr(file("err"));
         command
     }

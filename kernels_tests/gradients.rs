@@ -10,6 +10,7 @@
 //! a millionth of the gradient's length or of L fails too.
 
 use crate::engine::{BATCH, Tiny};
+use crate::quantiser::margins;
 use std::collections::BTreeMap;
 use vqforge::config::QuantiserKind;
 use vqforge::error::Result;
@@ -618,12 +619,13 @@ fn whole_vqvae() {
             node.unwrap_or_else(|| panic!("no {kernel}")).binds.clone()
         };
         let (z_id, idx_id) = (find("nearest_code")[0], find("nearest_code")[2]);
-        let (code_id, margin_id) = (find("gather")[2], find("nearest_code")[4]);
+        let (code_id, book_id) = (find("gather")[2], find("nearest_code")[1]);
         let mut run = first.interpreter();
         run.run(&first.step);
         let (z, code, idx) =
             (run.get(z_id).to_vec(), run.get(code_id).to_vec(), run.get_idx(idx_id).to_vec());
-        let margin = run.get(margin_id).iter().fold(f64::INFINITY, |a, &b| a.min(b));
+        let margins = margins(&z, run.get(book_id), model.vq_embed_dim);
+        let margin = margins.iter().fold(f64::INFINITY, |a, &b| a.min(b));
         let used = idx.iter().collect::<std::collections::BTreeSet<_>>().len();
         assert!(used > 2, "{tiny:?}: only {used} codes are used");
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// What the code of each module of the library may name. A model knows no kernel and no device, an
 /// operation no plan, a kernel no tape, a device no operation; `train` ties all together.
-const MAY_NAME: [(&str, &[&str]); 18] = [
+const MAY_NAME: [(&str, &[&str]); 19] = [
     ("error", &[]),
     ("rng", &[]),
     ("shape", &["error"]),
@@ -18,6 +18,7 @@ const MAY_NAME: [(&str, &[&str]); 18] = [
     ("model", &["config", "error", "ops", "plan", "shape", "tape"]),
     ("config", &["data", "error"]),
     ("data", &["error", "rng"]),
+    ("bench", &["data", "device", "error", "kernels", "shader"]),
     ("diffusion", &["config", "error", "rng"]),
     ("metrics", &["data", "error", "rng"]),
     ("report", &["data", "error"]),

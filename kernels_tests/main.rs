@@ -20,6 +20,7 @@ mod quantiser;
 mod random;
 mod registry;
 mod rig;
+mod timing;
 mod tuner;
 mod vqmodel;
 mod walk;

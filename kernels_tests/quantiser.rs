@@ -30,12 +30,18 @@ struct Found {
     margin: Vec<f32>,
 }
 
+fn with_margin(n: usize, k: usize, d: usize) -> NearestCode {
+    NearestCode { margin: true, ..NearestCode::new(n, k, d) }
+}
+
 fn find(device: &mut dyn Device, kernel: &NearestCode, z: &[f32], codebook: &[f32]) -> Found {
     let inputs = [z, codebook].map(|v| Fill::F32(v.to_vec()));
-    let fills = inputs.into_iter().chain(vec![Fill::Poison; 3]).collect();
+    let outputs = vec![Fill::Poison; kernel.lens().len() - 2];
+    let fills = inputs.into_iter().chain(outputs).collect();
     let case = Case::new("find", kernel.clone(), fills);
     let out = registry::on_device(device, &case, &registry::inputs(&case));
-    Found { idx: out[2].clone(), d2: floats(&out[3]), margin: floats(&out[4]) }
+    let margin = out.get(4).map(|margin| floats(margin)).unwrap_or_default();
+    Found { idx: out[2].clone(), d2: floats(&out[3]), margin }
 }
 
 /// The criterion |e|^2 - 2 z.e in f64, and a bound on the error of any f32 evaluation of it: n
@@ -48,6 +54,17 @@ fn score(z: &[f32], e: &[f32]) -> (f64, f64) {
         mass += e * e + 2.0 * (z * e).abs();
     }
     (value, (2 * z.len() + 1) as f64 * 0.5f64.powi(24) * mass)
+}
+
+/// By how much each row of z chose its nearest code, in f64.
+pub fn margins(z: &[f64], codebook: &[f64], d: usize) -> Vec<f64> {
+    let of_row = |z: &[f64]| {
+        let distance = |e: &[f64]| z.iter().zip(e).map(|(z, e)| (z - e) * (z - e)).sum::<f64>();
+        let mut distances: Vec<f64> = codebook.chunks(d).map(distance).collect();
+        distances.sort_by(f64::total_cmp);
+        distances[1] - distances[0]
+    };
+    z.chunks(d).map(of_row).collect()
 }
 
 /// Every returned index is a code whose criterion is within rounding of the minimum. Returns the
@@ -87,7 +104,7 @@ fn index_is_within_rounding_of_the_minimum() {
         for (n, k, d, mean, std) in
             [(200, 1000, 8, 0.0, 1.0), (130, 512, 64, 0.0, 1.0), (300, 700, 4, 50.0, 0.02)]
         {
-            let kernel = NearestCode { n, k, d };
+            let kernel = with_margin(n, k, d);
             let draw = |len: usize, seed| floats(&Fill::Normal { mean, std }.bits(len, seed));
             let (z, codebook) = (draw(n * d, 1), draw(k * d, 2));
             let found = find(device, &kernel, &z, &codebook);
@@ -110,7 +127,7 @@ fn pytorch_nearest() {
         for name in ["n64d4k16", "n200d3k256", "n257d64k512", "n100d256k70"] {
             let at = |what: &str| format!("{name}.{what}");
             let (n, d) = (fixture.dim(&at("z"), 0), fixture.dim(&at("z"), 1));
-            let kernel = NearestCode { n, k: fixture.dim(&at("codebook"), 0), d };
+            let kernel = with_margin(n, fixture.dim(&at("codebook"), 0), d);
             let (z, codebook) = (fixture.f32(&at("z")), fixture.f32(&at("codebook")));
             let found = find(device, &kernel, &z, &codebook);
             check_nearest(&kernel, &z, &codebook, &found);
@@ -139,10 +156,48 @@ fn pytorch_nearest() {
     });
 }
 
+/// 2^20 codes, and the margin changes nothing else. Every code comes twice, so that all rows tie.
+#[test]
+fn a_million_codes() {
+    let (n, k, d) = (3, 1 << 20, 2);
+    let half = floats(&Fill::normal().bits(k / 2 * d, 1));
+    let codebook = [half.clone(), half].concat();
+    let z = floats(&Fill::normal().bits(n * d, 2));
+    on_devices(|device| {
+        let plain = find(device, &NearestCode::new(n, k, d), &z, &codebook);
+        check_nearest(&NearestCode::new(n, k, d), &z, &codebook, &plain);
+        assert!(plain.idx.iter().all(|&i| (i as usize) < k / 2), "{:?}", plain.idx);
+        let found = find(device, &with_margin(n, k, d), &z, &codebook);
+        assert_eq!((&plain.idx, &plain.d2), (&found.idx, &found.d2));
+        assert_eq!(found.margin, vec![0.0; n]);
+    });
+}
+
+#[test]
+fn directions() {
+    on_devices(|device| {
+        let kernel = NearestCode { cosine: true, ..with_margin(5, 4, 2) };
+        // Code 0 overflows, code 1 is zero: orthogonal to all.
+        let codebook = [1.0e30, 0.0, 0.0, 0.0, 0.0, 4.0, 3.0e9, 0.0];
+        let z = [5.0, 0.0, 0.0, 1.0e-3, -3.0, -4.0, 0.0, 0.0, f32::NAN, 1.0];
+        let found = find(device, &kernel, &z, &codebook);
+        assert_eq!(found.idx[..4], [3, 2, 1, 1]);
+        // Two lengths at 14 u (a root and a division of WGSL) and their products.
+        let near = |got: &[f32], want: &[f32]| {
+            got.iter().zip(want).all(|(g, w)| (g - w).abs() <= 64.0 * 0.5f32.powi(24))
+        };
+        assert!(near(&found.d2[..4], &[0.0, 0.0, 1.0, 0.0]), "{:?}", found.d2);
+        assert!(near(&found.margin[..2], &[2.0, 2.0]), "{:?}", found.margin);
+        assert_eq!(found.margin[3], 0.0, "all codes are equally far from a zero row");
+        assert_eq!(found.idx[4], 0, "a NaN row takes index 0");
+        assert!(found.d2[4].is_nan());
+    });
+}
+
 #[test]
 fn strays() {
     on_devices(|device| {
-        let kernel = NearestCode { n: 5, k: 70, d: 2 };
+        let kernel = with_margin(5, 70, 2);
         let mut codebook: Vec<f32> = (0..140).map(|i| i as f32).collect();
         codebook[0] = f32::NAN;
         codebook[3] = 1.0e30; // its norm overflows

@@ -68,6 +68,10 @@ const LINES: &[(&str, How)] = &[
         "vqforge train vqvae configs/radar_vqvae.toml --data train.npz --out runs/a --resume auto --time-limit 12h",
         Run(AS_IT_IS, SMALL),
     ),
+    (
+        "vqforge train vqvae configs/radar_vqvae.toml --data train.npz --dry-run --tune now",
+        Run(AS_IT_IS, SMALL),
+    ),
     ("vqforge devices", Run(AS_IT_IS, "")),
     ("vqforge demo --device cpu", Run(AS_IT_IS, "--scale 0.002")),
     (

@@ -1,5 +1,6 @@
 // idx[n] = argmin_k |e_k|^2 - 2 z_n . e_k, the lowest index winning ties; d2[n] = |z_n - e_idx|^2;
 // margin[n] = second best - best of the criterion. |z|^2 is the same for every k and drops out.
+// COSINE: z and e stand for z / |z| and e / |e|, and the criterion is -2 z . e.
 //
 // A matrix product whose 64 x 64 tiles of scores never leave the registers: a workgroup takes 64
 // rows and walks the codebook 64 codes at a time; an invocation holds 4 ROW_QUADS rows x 4
@@ -12,7 +13,9 @@ struct Dims { n: u32, k: u32 }
 @group(0) @binding(1) var<storage, read> codebook: array<f32>;
 @group(0) @binding(2) var<storage, read_write> idx: array<u32>;
 @group(0) @binding(3) var<storage, read_write> d2: array<f32>;
+#if MARGIN
 @group(0) @binding(4) var<storage, read_write> margin: array<f32>;
+#endif
 
 // Tiles transposed to [channel][row / 4], so that a vec4 is 4 rows (codes) of one channel. 17, not
 // 16: invocations that store neighbouring channels meet different memory banks.
@@ -27,29 +30,51 @@ var<workgroup> e_tile: array<vec4<f32>, CHUNK * PITCH>;
 // No score yet; also the margin of a codebook of one.
 const FAR: f32 = 3e38;
 
+#if COSINE
+// 1 / |x|: lengths below 1e-12 count as it, and a vector too long for f32 counts as zero.
+fn inverse_length(square: f32) -> f32 {
+    return select(0.0, 1.0 / max(sqrt(square), 1e-12), square < FAR);
+}
+#endif
+
+#if MARGIN
 struct Best { value: f32, second: f32, index: u32 }
+#else
+struct Best { value: f32, index: u32 }
+#endif
 
 // Codes come in ascending order, so `<` keeps the lowest index; a NaN is never smaller.
 fn keep(best: Best, score: f32, index: u32) -> Best {
     let better = score < best.value;
+#if MARGIN
     let loser = select(score, best.value, better);
     return Best(
         select(best.value, score, better),
         select(best.second, loser, loser < best.second),
         select(best.index, index, better),
     );
+#else
+    return Best(select(best.value, score, better), select(best.index, index, better));
+#endif
 }
 
 // The better of two disjoint sets of codes.
 fn merge(a: Best, b: Best) -> Best {
     let swap = b.value < a.value || (b.value == a.value && b.index < a.index);
     let value = select(a.value, b.value, swap);
+    let index = select(a.index, b.index, swap);
+#if MARGIN
     let loser = select(b.value, a.value, swap);
-    return Best(value, min(loser, min(a.second, b.second)), select(a.index, b.index, swap));
+    return Best(value, min(loser, min(a.second, b.second)), index);
+#else
+    return Best(value, index);
+#endif
 }
 
 var<workgroup> values: array<f32, WG>;
+#if MARGIN
 var<workgroup> seconds: array<f32, WG>;
+#endif
 var<workgroup> indices: array<u32, WG>;
 
 fn z_at(row: u32, channel: u32) -> f32 {
@@ -59,23 +84,43 @@ fn e_at(code: u32, channel: u32) -> f32 {
     return select(0.0, codebook[min(code, dims.k - 1u) * D + channel], channel < D);
 }
 
-// Merges the TX candidates of a row, adds up the winner's distance and writes all three outputs.
+// Merges the TX candidates of a row, adds up the winner's distance and writes the outputs.
 fn finish(candidate: Best, row: u32, tx: u32, lane: u32) {
     values[lane] = candidate.value;
+#if MARGIN
     seconds[lane] = candidate.second;
+#endif
     indices[lane] = candidate.index;
     workgroupBarrier();
     var best = candidate;
     for (var other = 0u; other < TX; other++) {
         let i = lane - tx + other;
         if other != tx {
+#if MARGIN
             best = merge(best, Best(values[i], seconds[i], indices[i]));
+#else
+            best = merge(best, Best(values[i], indices[i]));
+#endif
         }
     }
     workgroupBarrier();
+#if COSINE
+    var z_square = 0.0;
+    var e_square = 0.0;
+    for (var channel = 0u; channel < D; channel++) {
+        z_square += z_at(row, channel) * z_at(row, channel);
+        e_square += e_at(best.index, channel) * e_at(best.index, channel);
+    }
+    let of_z = inverse_length(z_square);
+    let of_e = inverse_length(e_square);
+#endif
     var sum = 0.0;
     for (var channel = tx; channel < D; channel += TX) {
+#if COSINE
+        let difference = of_z * z_at(row, channel) - of_e * e_at(best.index, channel);
+#else
         let difference = z_at(row, channel) - e_at(best.index, channel);
+#endif
         sum += difference * difference;
     }
     values[lane] = sum;
@@ -88,7 +133,14 @@ fn finish(candidate: Best, row: u32, tx: u32, lane: u32) {
         let nan = (bitcast<u32>(sum) & 0x7fffffffu) > 0x7f800000u;
         idx[row] = select(best.index, 0u, nan);
         d2[row] = sum;
+#if MARGIN
+#if COSINE
+        // The scores were taken with z as it is.
+        margin[row] = select(FAR, of_z * (best.second - best.value), best.second < FAR);
+#else
         margin[row] = select(FAR, best.second - best.value, best.second < FAR);
+#endif
+#endif
     }
     workgroupBarrier();
 }
@@ -105,7 +157,11 @@ fn main(
     let ty = lane / TX;
 #unroll q in 0..ROW_QUADS
 #unroll r in 0..4
+#if MARGIN
     var best$q_$r = Best(FAR, FAR, 0u);
+#else
+    var best$q_$r = Best(FAR, 0u);
+#endif
 #endunroll
 #endunroll
 
@@ -158,6 +214,16 @@ fn main(
 #unroll v in 0..CODE_QUADS
         let code$v = first_code + 4u * (tx + $vu * TX);
 #unroll c in 0..4
+#if COSINE
+        if code$v + $cu < dims.k && norm$v[$c] < FAR {
+            let factor = -2.0 * inverse_length(norm$v[$c]);
+#unroll q in 0..ROW_QUADS
+#unroll r in 0..4
+            best$q_$r = keep(best$q_$r, factor * dot$q_$r_$v[$c], code$v + $cu);
+#endunroll
+#endunroll
+        }
+#else
         if code$v + $cu < dims.k {
 #unroll q in 0..ROW_QUADS
 #unroll r in 0..4
@@ -165,6 +231,7 @@ fn main(
 #endunroll
 #endunroll
         }
+#endif
 #endunroll
 #endunroll
     }

@@ -7,6 +7,7 @@
 //! ```
 #![deny(unsafe_code)]
 
+pub mod bench;
 pub mod config;
 pub mod data;
 pub mod device;

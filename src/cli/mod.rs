@@ -1,5 +1,6 @@
 //! One file per command.
 
+mod bench;
 mod common;
 mod data;
 mod demo;
@@ -24,7 +25,7 @@ const SHORT: &str =
     "Train VQ-VAEs and discrete diffusion over their codes, on any GPU or on the CPU
 
   demo                 everything, on simulated data: nothing to download
-  devices              what to compute on
+  devices, bench       what to compute on, and how fast it is
   data                 look at data, or simulate some
   train                train a VQ-VAE, then a diffusion over its codes
   sample, reconstruct  use what was trained
@@ -59,6 +60,8 @@ enum Command {
     Sample(sample::Args),
     /// Images through a VQ-VAE run and back.
     Reconstruct(reconstruct::Args),
+    /// How fast the kernels are here, and whether they are right.
+    Bench(bench::Args),
 }
 
 /// Runs the program; the exit code says what kind of error there was.
@@ -77,6 +80,7 @@ pub fn run() -> ExitCode {
         Command::Train(command) => train::run(command),
         Command::Sample(args) => sample::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
+        Command::Bench(args) => bench::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

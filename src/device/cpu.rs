@@ -140,6 +140,10 @@ impl Device for CpuDevice {
         &self.caps
     }
 
+    fn host_threads(&self) -> Option<usize> {
+        Some(self.threads())
+    }
+
     fn limits(&self) -> Limits {
         // Kernels index with u32.
         Limits { max_binding_bytes: (1 << 31) - 4, max_buffer_bytes: u64::MAX }

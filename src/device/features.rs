@@ -3,11 +3,12 @@
 use crate::kernels::Caps;
 use wgpu::{CooperativeScalarType, Features};
 
-/// Everything a variant of a kernel may use, as far as the adapter has it.
+/// Everything a variant of a kernel may use, and the GPU's clock, as far as the adapter has them.
 pub fn wanted(adapter: &wgpu::Adapter) -> Features {
     let optional = Features::SUBGROUP
         | Features::SUBGROUP_BARRIER
         | Features::SHADER_F16
+        | Features::TIMESTAMP_QUERY
         | Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
     adapter.features() & optional
 }

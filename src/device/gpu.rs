@@ -1,11 +1,14 @@
-//! A GPU through wgpu. This file and `select.rs` are the only ones that name wgpu.
+//! A GPU through wgpu. Only this file, its parts `gpu_*.rs` and `select.rs` name wgpu.
 //!
 //! A command buffer cannot be submitted twice, so a step is re-encoded each time; what can be
 //! resolved beforehand is: pipelines, bind groups and the `dims` uniforms are made in `prepare`, and
 //! `run` walks flat arrays.
 
 use super::cpu::check_launch;
-use super::{BufferId, Device, Launch, Limits, ListId, Mark, Stats, Tuner};
+use super::gpu_clock::Stopwatch;
+use super::gpu_pass::{self, Dispatch};
+use super::timing::{CpuClock, by_wall_clock};
+use super::{BufferId, Device, Launch, Limits, ListId, Mark, Sample, Stats, Timer, Tuner};
 use crate::error::{Error, Result};
 use crate::kernels::{Caps, Kernel, StepScalars};
 use crate::shader::{self, DIMS_BINDING, Layout, STEP_BINDING};
@@ -21,26 +24,12 @@ const IN_FLIGHT: usize = 2;
 const HANG: Duration = Duration::from_secs(600);
 /// Words of the read-back buffer.
 const STAGING: usize = 1 << 20;
-/// Estimated work per submission, in (pessimistic) seconds, kept below the operating systems' GPU
-/// watchdogs of about two seconds.
-const SUBMISSION_SECONDS: f64 = 0.5;
-const SLOW_FLOPS: f64 = 2.0e11;
-const SLOW_BYTES: f64 = 2.0e10;
 
 #[derive(Debug)]
 struct Pipeline {
     pipeline: wgpu::ComputePipeline,
     bindings: wgpu::BindGroupLayout,
     layout: Layout,
-}
-
-#[derive(Debug)]
-struct Dispatch {
-    pipeline: wgpu::ComputePipeline,
-    group: wgpu::BindGroup,
-    grid: [u32; 3],
-    seconds: f64,
-    name: &'static str,
 }
 
 pub struct GpuDevice {
@@ -56,6 +45,8 @@ pub struct GpuDevice {
     pipelines: HashMap<String, Arc<Pipeline>>,
     step: wgpu::Buffer,
     staging: Option<wgpu::Buffer>,
+    /// None where the adapter has no timestamps.
+    stopwatch: Option<Stopwatch>,
     pending: VecDeque<wgpu::SubmissionIndex>,
     limits: Limits,
     stats: Stats,
@@ -97,11 +88,13 @@ impl GpuDevice {
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
+        let timestamps = device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
         GpuDevice {
             name,
             driver,
             caps,
             tuner: Tuner::default(),
+            stopwatch: timestamps.then(|| Stopwatch::new(&device, &queue)),
             buffers: vec![],
             lists: vec![],
             pipelines: HashMap::new(),
@@ -131,8 +124,8 @@ impl GpuDevice {
         }
     }
 
-    fn wait(&self, index: Option<wgpu::SubmissionIndex>) -> Result<()> {
-        let poll = wgpu::PollType::Wait { submission_index: index, timeout: Some(HANG) };
+    fn wait(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let poll = wgpu::PollType::Wait { submission_index, timeout: Some(HANG) };
         if let Err(e) = self.device.poll(poll) {
             return Err(Error::device(format!(
                 "the GPU did not finish within {} s",
@@ -236,9 +229,35 @@ impl GpuDevice {
     }
 
     fn submit(&mut self, encoder: wgpu::CommandEncoder) {
-        let index = self.queue.submit([encoder.finish()]);
-        self.pending.push_back(index);
+        self.pending.push_back(self.queue.submit([encoder.finish()]));
         self.stats.submits += 1;
+    }
+
+    /// One timed run: the sum over its submissions, each waited for.
+    fn sample(&mut self, clock: &Stopwatch, list: ListId, step: &StepScalars) -> Result<Sample> {
+        self.finish()?;
+        self.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
+        let cpu = CpuClock::start();
+        let mut seconds = 0.0;
+        let mut dispatches = self.lists[list.0 as usize].iter().peekable();
+        while dispatches.peek().is_some() {
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: None,
+                timestamp_writes: Some(clock.writes()),
+            });
+            let (last, done) = gpu_pass::encode(&mut pass, &mut dispatches);
+            drop(pass);
+            clock.resolve(&mut encoder);
+            self.queue.submit([encoder.finish()]);
+            clock.map();
+            self.stats.submits += 1;
+            self.stats.dispatches += done;
+            self.last = last;
+            self.wait(None)?;
+            seconds += clock.seconds()?;
+        }
+        Ok(Sample { seconds, cpu_seconds: cpu.seconds() })
     }
 }
 
@@ -268,8 +287,7 @@ impl Device for GpuDevice {
     }
 
     fn create_buffer(&mut self, words: usize, label: &str) -> Result<BufferId> {
-        // Zero-sized bindings are invalid; wgpu zero-initialises the contents.
-        let bytes = (words.max(4) * 4) as u64;
+        let bytes = (words.max(4) * 4) as u64; // Zero-sized bindings are invalid.
         if bytes > self.limits.max_buffer_bytes.min(self.limits.max_binding_bytes) {
             let limit = self.limits.max_binding_bytes.min(self.limits.max_buffer_bytes) >> 20;
             return Err(Error::device(format!("{label} wants {} MiB", bytes >> 20))
@@ -390,12 +408,11 @@ impl Device for GpuDevice {
             });
             self.last = name;
             self.check()?;
-            let cost = launch.kernel.cost();
             list.push(Dispatch {
                 pipeline: pipeline.pipeline.clone(),
                 group,
                 grid: launch.kernel.grid(),
-                seconds: cost.flops as f64 / SLOW_FLOPS + cost.bytes as f64 / SLOW_BYTES,
+                seconds: gpu_pass::slow_seconds(launch.kernel.cost()),
                 name,
             });
         }
@@ -412,34 +429,16 @@ impl Device for GpuDevice {
         let started = Instant::now();
         self.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
         let mut dispatches = lists.iter().flat_map(|l| &self.lists[l.0 as usize]).peekable();
-        let mut last = self.last;
-        let mut done = 0;
         while dispatches.peek().is_some() {
             let mut encoder = self.device.create_command_encoder(&Default::default());
-            {
-                let mut pass = encoder.begin_compute_pass(&Default::default());
-                let mut seconds = 0.0;
-                let mut current: Option<&wgpu::ComputePipeline> = None;
-                while let Some(d) = dispatches
-                    .next_if(|d| seconds == 0.0 || seconds + d.seconds <= SUBMISSION_SECONDS)
-                {
-                    seconds += d.seconds;
-                    if current != Some(&d.pipeline) {
-                        pass.set_pipeline(&d.pipeline);
-                        current = Some(&d.pipeline);
-                    }
-                    pass.set_bind_group(0, &d.group, &[]);
-                    pass.dispatch_workgroups(d.grid[0], d.grid[1], d.grid[2]);
-                    last = d.name;
-                    done += 1;
-                }
-            }
-            let index = self.queue.submit([encoder.finish()]);
-            self.pending.push_back(index);
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            let (last, done) = gpu_pass::encode(&mut pass, &mut dispatches);
+            drop(pass);
+            self.pending.push_back(self.queue.submit([encoder.finish()]));
             self.stats.submits += 1;
+            self.stats.dispatches += done;
+            self.last = last;
         }
-        self.last = last;
-        self.stats.dispatches += done;
         self.stats.encode_ns += started.elapsed().as_nanos() as u64;
         self.check()
     }
@@ -472,6 +471,19 @@ impl Device for GpuDevice {
         self.buffers.truncate(mark.buffers);
         self.lists.truncate(mark.lists);
         (self.stats.buffers, self.stats.buffer_bytes) = mark.counted;
+    }
+
+    fn timer(&self) -> Timer {
+        if self.stopwatch.is_some() { Timer::Timestamps } else { Timer::Wall }
+    }
+
+    fn time(&mut self, list: ListId, step: &StepScalars, samples: usize) -> Result<Vec<Sample>> {
+        let Some(stopwatch) = self.stopwatch.take() else {
+            return by_wall_clock(self, list, step, samples);
+        };
+        let all = (0..samples).map(|_| self.sample(&stopwatch, list, step)).collect();
+        self.stopwatch = Some(stopwatch);
+        all
     }
 
     fn clear(&mut self) {

@@ -4,13 +4,17 @@
 mod cpu;
 mod features;
 mod gpu;
+mod gpu_clock;
+mod gpu_pass;
 mod select;
+mod timing;
 pub mod tuner;
 mod widen;
 
 pub use cpu::CpuDevice;
 pub use gpu::GpuDevice;
 pub use select::{AdapterSummary, list, noop, open};
+pub use timing::{Flush, Sample, Timer};
 pub use tuner::Tuner;
 
 use crate::error::Result;
@@ -78,6 +82,10 @@ pub trait Device: Send {
     /// Which variants of the kernels run here.
     fn caps(&self) -> &Caps;
     fn limits(&self) -> Limits;
+    /// Threads of this process that share the work; `None` where it is done elsewhere.
+    fn host_threads(&self) -> Option<usize> {
+        None
+    }
     fn stats(&self) -> Stats;
     /// A zeroed buffer.
     fn create_buffer(&mut self, words: usize, label: &str) -> Result<BufferId>;
@@ -111,6 +119,16 @@ pub trait Device: Send {
     fn release(&mut self, mark: Mark);
     /// Runs lists one after another: one submission on a GPU.
     fn run(&mut self, lists: &[ListId], step: &StepScalars) -> Result<()>;
+    /// The clock that [`Device::time`] reads.
+    fn timer(&self) -> Timer {
+        Timer::Wall
+    }
+    /// Runs a list `samples` times and measures each; the device is idle before and after every
+    /// one. The first run of a list should not be among them: drivers compile lazily, scratch
+    /// buffers grow.
+    fn time(&mut self, list: ListId, step: &StepScalars, samples: usize) -> Result<Vec<Sample>> {
+        timing::by_wall_clock(self, list, step, samples)
+    }
     /// Drops all buffers and lists; compiled pipelines stay.
     fn clear(&mut self);
     /// Waits for all submitted work; reports a lost device.

@@ -29,7 +29,7 @@ mod tests {
     /// Every f16 survives the way to f32 and back; between two of them the nearer one wins.
     #[test]
     fn all_halves() {
-        let words: Vec<u32> = (0..1u32 << 15).map(|i| 2 * i | (2 * i + 1) << 16).collect();
+        let words: Vec<u32> = (0..1u32 << 15).map(|i| (2 * i) | ((2 * i + 1) << 16)).collect();
         let mut values = vec![0.0; 1 << 16];
         widen(&words, &mut values);
         assert_eq!((values[0x3c00], values[0x7bff], values[1]), (1.0, 65504.0, 2f32.powi(-24)));

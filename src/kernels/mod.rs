@@ -34,6 +34,7 @@ pub mod cpu;
 pub mod draw_tokens;
 pub mod ema_codebook;
 pub mod fill;
+pub mod fma_probe;
 pub mod gather;
 pub mod grad_ctl;
 pub mod grad_norm;
@@ -225,6 +226,7 @@ pub fn registry() -> Vec<Entry> {
         Entry { name: "scale_by", cases: scale_by::cases },
         Entry { name: "copy", cases: copy::cases },
         Entry { name: "fill", cases: fill::cases },
+        Entry { name: "fma_probe", cases: fma_probe::cases },
         Entry { name: "sum_all", cases: sum_all::cases },
         Entry { name: "sum_finish", cases: sum_finish::cases },
         Entry { name: "mse_grad", cases: mse_grad::cases },

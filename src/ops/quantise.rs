@@ -15,8 +15,6 @@ pub struct Nearest {
     pub idx: Idx,
     /// Squared distance to it.
     pub d2: Act,
-    /// Distance by which the second best lost.
-    pub margin: Act,
     /// The code itself, without a gradient.
     pub code: Act,
 }
@@ -28,14 +26,11 @@ pub fn nearest_code(tape: &mut Tape, z: Act, codebook: impl Into<ValueId>) -> Re
     let codebook = codebook.into();
     let (n, d, k) = (tape.shape(z).rows(), tape.shape(z).channels(), tape.shape(codebook).rows());
     expect_elements("nearest_code", "codebook", tape.shape(codebook), k * d)?;
-    let (idx, d2, margin) = (tape.temp_idx(&[n])?, tape.temp(&[n])?, tape.temp(&[n])?);
-    tape.launch(
-        NearestCode { n, k, d },
-        &[z.into(), codebook, idx.into(), d2.into(), margin.into()],
-    )?;
+    let (idx, d2) = (tape.temp_idx(&[n])?, tape.temp(&[n])?);
+    tape.launch(NearestCode::new(n, k, d), &[z.into(), codebook, idx.into(), d2.into()])?;
     let code = super::lookup(tape, idx, codebook)?;
     let code = tape.alias(code.into(), tape.shape(z));
-    Ok(Nearest { idx, d2, margin, code })
+    Ok(Nearest { idx, d2, code })
 }
 
 /// Value of `code`, gradient to `z` (Bengio et al. 2013): z + sg(code - z).

@@ -7,7 +7,6 @@ use crate::error::Result;
 use crate::kernels::{Fill, Kernel, StepScalars};
 use crate::shader::{self, Element, Layout};
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Samples of each candidate; candidates take turns, so that a slow phase of the machine hits all.
 const ROUNDS: usize = 5;
@@ -162,11 +161,8 @@ fn floats(words: &[u32], element: Element) -> Vec<f64> {
 }
 
 fn time(device: &mut dyn Device, list: ListId) -> Result<f64> {
-    device.finish()?;
-    let start = Instant::now();
-    device.run(&[list], &StepScalars::default())?;
-    device.finish()?;
-    Ok(start.elapsed().as_secs_f64())
+    let samples = device.time(list, &StepScalars::default(), 1)?;
+    Ok(samples.iter().map(|s| s.seconds).sum())
 }
 
 fn median(samples: &mut [f64]) -> f64 {

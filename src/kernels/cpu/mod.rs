@@ -10,7 +10,8 @@
 //! * [`window`]: copies of the source under a window.
 //! * [`scratch`]: buffers that are reused from call to call.
 //!
-//! Everything else: [`math`] (exp and sigmoid that vectorise), [`attention`], [`blocks`] and [`reduce`].
+//! Everything else: [`math`] (exp and sigmoid that vectorise), [`attention`], [`nearest`],
+//! [`blocks`] and [`reduce`].
 //!
 //! The instruction set is chosen at run time by `pulp`; every loop around a micro-kernel is inlined
 //! into the dispatched function. Work is split over threads by output rows, and every element sums
@@ -20,6 +21,7 @@ pub mod attention;
 pub mod blocks;
 pub mod correlate;
 pub mod math;
+pub mod nearest;
 pub mod panels;
 pub mod product;
 pub mod reduce;

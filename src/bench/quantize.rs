@@ -1,0 +1,79 @@
+//! The quantiser over a grid of sizes: how its time grows with codes, vectors and components.
+
+use super::Report;
+use super::plot::{Panel, Series};
+use super::rows::{Row, nearest_code, per_code_sums};
+
+const VECTORS: [usize; 3] = [1024, 4096, 16_384];
+const CODES: [usize; 5] = [64, 256, 1024, 4096, 16_384];
+const COMPONENTS: [usize; 3] = [4, 64, 256];
+/// Kernel names and what the panels call them.
+const KERNELS: [(&str, &str); 2] =
+    [("nearest_code", "nearest code"), ("code_sums", "per-code sums")];
+
+/// A point of the grid.
+type Point = (usize, usize, usize);
+
+fn points() -> impl Iterator<Item = Point> {
+    VECTORS.into_iter().flat_map(|n| {
+        CODES.into_iter().flat_map(move |k| COMPONENTS.into_iter().map(move |d| (n, k, d)))
+    })
+}
+
+fn make(kernel: &str, (n, k, d): Point) -> Row {
+    if kernel == KERNELS[0].0 { nearest_code(n, k, d) } else { per_code_sums(n, k, d) }
+}
+
+/// Nearest code and per-code sums at every point. The smallest number of vectors, with up to 1024
+/// codes of up to 64 components, serves quick runs.
+pub fn grid() -> Vec<Row> {
+    let mut rows = vec![];
+    for (kernel, _) in KERNELS {
+        for (n, k, d) in points() {
+            rows.push(make(kernel, (n, k, d)).small(n == VECTORS[0] && k <= 1024 && d <= 64));
+        }
+    }
+    rows
+}
+
+/// Time per vector over the number of codes: a curve for each number of vectors and components.
+/// Points that were not run are missing from the curves.
+pub fn panels(report: &Report) -> Vec<Panel> {
+    KERNELS
+        .into_iter()
+        .map(|(kernel, title)| {
+            let mut series = vec![];
+            for (colour, d) in COMPONENTS.into_iter().enumerate() {
+                for (dash, n) in VECTORS.into_iter().enumerate() {
+                    let at = |k: usize| {
+                        let name = make(kernel, (n, k, d)).name;
+                        let row = report.rows.iter().find(|r| r.name == name)?;
+                        Some((k as f64, row.seconds.median / n as f64 * 1e9))
+                    };
+                    let points = CODES.into_iter().filter_map(at).collect();
+                    series.push(Series { name: format!("d = {d}, n = {n}"), colour, dash, points });
+                }
+            }
+            Panel {
+                title: title.into(),
+                x: "codes".into(),
+                y: "nanoseconds a vector".into(),
+                series,
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_grid_is_complete() {
+        let rows = grid();
+        let names: BTreeSet<&str> = rows.iter().map(|r| r.name.as_str()).collect();
+        assert_eq!(names.len(), 2 * VECTORS.len() * CODES.len() * COMPONENTS.len());
+        assert!(rows.iter().any(|r| r.small) && rows.iter().any(|r| !r.small));
+    }
+}
