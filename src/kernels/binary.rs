@@ -1,7 +1,8 @@
 //! Elementwise sums, differences and products, with the second operand repeated.
 
 use super::{
-    Bind, Case, Const, Cost, Expr, Fill, Io, Kernel, Real, flag, float, grid_1d, int, wrong_binds,
+    Bind, Case, Const, Cost, Expr, Fill, Io, Kernel, Real, bindings, flag, float, grid_1d, int,
+    wrong_binds,
 };
 use crate::naive_forms;
 use rayon::prelude::*;
@@ -94,6 +95,9 @@ impl Kernel for Binary {
     }
     fn lens(&self) -> Vec<usize> {
         vec![self.n, self.b_len, self.n]
+    }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0, 1, 2])
     }
     fn grid(&self) -> [u32; 3] {
         grid_1d(self.n / self.width(), 256)

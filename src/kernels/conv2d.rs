@@ -5,7 +5,8 @@ use super::cpu::correlate::{self, Correlation};
 use super::cpu::product::add_to_rows;
 use super::cpu::scratch;
 use super::{
-    Bind, Case, Const, ConvShape, Cost, Fill, Io, Kernel, Product, Real, flag, wrong_binds,
+    Bind, Case, Const, ConvShape, Cost, Fill, Io, Kernel, Product, Real, bindings, flag,
+    wrong_binds,
 };
 use crate::naive_forms;
 
@@ -122,6 +123,9 @@ impl Kernel for Conv2d {
         lens.extend(self.bias.then_some(s.cout));
         lens.push(s.y_len());
         lens
+    }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0, 2 + usize::from(self.bias)])
     }
     fn grid(&self) -> [u32; 3] {
         Block::grid(self.blocks())

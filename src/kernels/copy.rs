@@ -1,6 +1,8 @@
 //! Copying: `y (+)= x`.
 
-use super::{Bind, Case, Const, Cost, Expr, Fill, Io, Kernel, Real, flag, grid_1d, wrong_binds};
+use super::{
+    Bind, Case, Const, Cost, Expr, Fill, Io, Kernel, Real, bindings, flag, grid_1d, wrong_binds,
+};
 use crate::naive_forms;
 use rayon::prelude::*;
 
@@ -40,6 +42,9 @@ impl Kernel for Copy {
     }
     fn lens(&self) -> Vec<usize> {
         vec![self.n; 2]
+    }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0, 1])
     }
     fn grid(&self) -> [u32; 3] {
         grid_1d(self.n / self.width(), 256)

@@ -144,6 +144,12 @@ impl Kernel for Epilogue {
         lens.resize(lens.len() + self.expr.outs.len(), self.product.elements());
         lens
     }
+    fn half_ok(&self) -> u32 {
+        let own = self.product.kernel().half_ok() & ((1 << self.own()) - 1);
+        let lens = self.lens().into_iter().enumerate();
+        let tensors = lens.filter(|(i, len)| *i >= self.own() && *len > 1);
+        tensors.fold(own, |bits, (i, _)| bits | 1 << i)
+    }
     fn grid(&self) -> [u32; 3] {
         self.product.kernel().grid()
     }

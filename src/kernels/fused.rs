@@ -151,6 +151,10 @@ impl Kernel for Fused {
         let outs = vec![self.n; self.expr.outs.len()];
         [self.inputs.clone(), outs].concat()
     }
+    fn half_ok(&self) -> u32 {
+        let tensors = self.lens().into_iter().enumerate().filter(|(_, len)| *len > 1);
+        tensors.fold(0, |bits, (i, _)| bits | 1 << i)
+    }
     fn grid(&self) -> [u32; 3] {
         grid_1d(self.n / self.width(), 256)
     }

@@ -6,7 +6,9 @@ use super::cpu::panels::{Layout, Panels};
 use super::cpu::product::{ColumnProduct, Right, RowProduct, Run, add_to_rows};
 use super::cpu::scratch;
 use super::unary::{self, Activation};
-use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Product, Real, flag, int, wrong_binds};
+use super::{
+    Bind, Case, Const, Cost, Fill, Io, Kernel, Product, Real, bindings, flag, int, wrong_binds,
+};
 use crate::naive_forms;
 use rayon::prelude::*;
 
@@ -241,6 +243,9 @@ impl Kernel for Matmul {
         lens.extend(self.bias.then_some(self.n));
         lens.push(self.batch * self.m * self.n);
         lens
+    }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0, 1, 2 + usize::from(self.bias)])
     }
     fn grid(&self) -> [u32; 3] {
         Block::grid(self.blocks())

@@ -44,6 +44,7 @@ pub mod grad_ctl;
 pub mod grad_norm;
 pub mod group_norm;
 pub mod group_norm_bwd;
+mod half;
 mod io;
 pub mod kmeans_update;
 pub mod layer_norm;
@@ -78,6 +79,7 @@ pub use epilogue::{Epilogue, Product};
 pub use expr::Expr;
 pub use finish_sums::FinishSums;
 pub use fused::Fused;
+pub use half::Half;
 pub use io::{Bind, Io, MAX_BINDS, StepScalars, wrong_binds};
 pub use matmul::Matmul;
 pub use real::Real;
@@ -129,8 +131,18 @@ pub trait Kernel: Debug + Send + Sync {
     fn dims(&self) -> Vec<u32> {
         Vec::new()
     }
-    /// Elements (32-bit words) of each storage binding, in binding order.
+    /// Elements of each storage binding, in binding order.
     fn lens(&self) -> Vec<usize>;
+    /// Storage bindings (bit i: binding i) that may be stored as f16 in mixed precision: large
+    /// activations and their gradients. Statistics, losses, sums, indices and anything that is
+    /// added up over many launches stay f32, and so do weights, whatever this says.
+    fn half_ok(&self) -> u32 {
+        0
+    }
+    /// Storage bindings that are stored as f16; see [`Half`].
+    fn half(&self) -> u32 {
+        0
+    }
     /// Workgroups to dispatch.
     fn grid(&self) -> [u32; 3];
     fn cost(&self) -> Cost;
@@ -184,6 +196,11 @@ macro_rules! naive_forms {
             self.naive(io);
         }
     };
+}
+
+/// A set of storage bindings as bits.
+pub fn bindings(list: &[usize]) -> u32 {
+    list.iter().fold(0, |bits, i| bits | 1 << i)
 }
 
 /// Workgroups for `n` invocations in workgroups of `size`, folded into two dimensions past WebGPU's

@@ -2,7 +2,8 @@
 
 use super::binary::BinaryOp;
 use super::{
-    Bind, Case, Const, Cost, Expr, Fill, Io, Kernel, Real, flag, float, grid_1d, wrong_binds,
+    Bind, Case, Const, Cost, Expr, Fill, Io, Kernel, Real, bindings, flag, float, grid_1d,
+    wrong_binds,
 };
 use crate::naive_forms;
 use rayon::prelude::*;
@@ -44,6 +45,9 @@ impl Kernel for ScaleBy {
     }
     fn lens(&self) -> Vec<usize> {
         vec![self.n, 1, self.n]
+    }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0, 2])
     }
     fn grid(&self) -> [u32; 3] {
         grid_1d(self.n, 256)

@@ -4,7 +4,8 @@ use super::binary::BinaryOp;
 use super::cpu::math::{self, vectorised};
 use super::expr::Step;
 use super::{
-    Bind, Case, Const, Cost, Expr, Fill, Io, Kernel, Real, flag, grid_1d, int, wrong_binds,
+    Bind, Case, Const, Cost, Expr, Fill, Io, Kernel, Real, bindings, flag, grid_1d, int,
+    wrong_binds,
 };
 use crate::naive_forms;
 use rayon::prelude::*;
@@ -203,6 +204,9 @@ impl Kernel for Unary {
     }
     fn lens(&self) -> Vec<usize> {
         vec![self.n; if self.backward { 3 } else { 2 }]
+    }
+    fn half_ok(&self) -> u32 {
+        bindings(if self.backward { &[0, 1, 2] } else { &[0, 1] })
     }
     fn grid(&self) -> [u32; 3] {
         grid_1d(self.n / self.width(), 256)

@@ -13,7 +13,7 @@
 //! between. A shader compiler may contract a product and a sum into one operation with one rounding;
 //! where it could do so only because of a join, there is none.
 
-use super::compile::Flat;
+use super::flatten::Flat;
 use crate::error::Result;
 use crate::kernels::binary::BinaryOp;
 use crate::kernels::expr::{MAX_OUTS, MAX_STEPS, Step};

@@ -1,7 +1,9 @@
 //! What the launches of a tape cost: how `plan.txt` shows a list before and after joining.
 
-use super::compile::{Flat, Planned, lifetimes};
+use super::compile::{Planned, lifetimes};
 use super::dump;
+use super::flatten::Flat;
+use super::halves::Halves;
 use super::slots::assign;
 use crate::device::{BufferId, Launch, Range};
 use crate::error::Result;
@@ -21,7 +23,7 @@ pub(super) struct Totals {
 impl Totals {
     /// `places`: where everything but the temporaries lives.
     pub fn of(tape: &Tape, nodes: &[Flat], places: &HashMap<ValueId, Range>) -> Result<Totals> {
-        let (intervals, owners) = lifetimes(tape, nodes)?;
+        let (intervals, owners) = lifetimes(tape, nodes, &Halves::default())?;
         let (slot_of, words) = assign(&intervals);
         let place = |id: &ValueId| match owners.get(id) {
             // No real buffer has so large a number.
