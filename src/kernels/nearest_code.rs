@@ -8,7 +8,7 @@ use crate::naive_forms;
 /// idx = argmin_k |e_k|^2 - 2 z.e_k, the lowest index winning ties; d2 = |z - e_idx|^2, infinite
 /// where it overflows f32; margin = second best - best of the criterion: by how much the choice was
 /// made, 3e38 with no second. A row with a NaN gives index 0 and a NaN distance; a code with a NaN
-/// or an overflowing norm is never chosen.
+/// or with |e|^2 over 3e38 is never chosen.
 ///
 /// With `cosine` rows and codes are compared by direction: z and e stand for z / |z| and e / |e|
 /// everywhere, and the criterion is -2 z.e, as all norms are 1. Lengths below 1e-12 count as it, so
@@ -82,12 +82,9 @@ impl NearestCode {
                     true => T::of(-2.0) * dot * of_z * scale(e),
                     false => norm - T::of(2.0) * dot,
                 };
-                if overflows(norm) {
-                    continue;
-                }
-                if score < best {
+                if norm < far && score < best {
                     (best, second, winner) = (score, best, code);
-                } else if score < second {
+                } else if norm < far && score < second {
                     second = score;
                 }
             }
