@@ -2,8 +2,11 @@
 //! held in memory (Milakov & Gimelshein 2018; Dao et al. 2022).
 
 use super::cpu::attention;
-use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, int, wrong_binds};
+use super::{
+    Bind, Caps, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, coop, flag, int, wrong_binds,
+};
 use crate::naive_forms;
+use std::sync::Arc;
 
 /// q [batch, lq, heads * d]; k, v [batch, lk, heads * d].
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +24,7 @@ pub struct AttentionShape {
 }
 
 /// Queries (or keys) a workgroup handles: `TILE` of `shaders/lib/attention_tile.wgsl`.
-const TILE: usize = 32;
+pub(super) const TILE: usize = 32;
 
 impl AttentionShape {
     /// Words of a token: all heads.
@@ -142,6 +145,9 @@ impl Kernel for Attention {
     fn cost(&self) -> Cost {
         let words: usize = self.lens().iter().sum();
         Cost { flops: 4 * self.shape.products(), bytes: 4 * words as u64 }
+    }
+    fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
+        coop::offer_attention(self, caps)
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
         let [Bind::In(q), Bind::In(k), Bind::In(v), Bind::Out(y), Bind::Out(lse), ..] =

@@ -5,10 +5,11 @@ use super::cpu::correlate::{self, Correlation};
 use super::cpu::product::add_to_rows;
 use super::cpu::scratch;
 use super::{
-    Bind, Case, Const, ConvShape, Cost, Fill, Io, Kernel, Product, Real, bindings, flag,
-    wrong_binds,
+    Bind, Caps, Case, Const, ConvShape, Cost, Fill, Io, Kernel, Product, Real, bindings, coop,
+    flag, wrong_binds,
 };
 use crate::naive_forms;
+use std::sync::Arc;
 
 /// Bindings: x, w, bias (if any), y; shapes in [`ConvShape`].
 #[derive(Debug, Clone)]
@@ -133,6 +134,9 @@ impl Kernel for Conv2d {
     fn cost(&self) -> Cost {
         let words: usize = self.lens().iter().sum();
         Cost { flops: self.shape.flops(), bytes: 4 * words as u64 }
+    }
+    fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
+        coop::offer(self, caps)
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
         self.compute(self.operands(io), |_, _| {});

@@ -7,10 +7,12 @@ use super::cpu::product::{ColumnProduct, Right, RowProduct, Run, add_to_rows};
 use super::cpu::scratch;
 use super::unary::{self, Activation};
 use super::{
-    Bind, Case, Const, Cost, Fill, Io, Kernel, Product, Real, bindings, flag, int, wrong_binds,
+    Bind, Caps, Case, Const, Cost, Fill, Io, Kernel, Product, Real, bindings, coop, flag, int,
+    wrong_binds,
 };
 use crate::naive_forms;
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// `y[b, m, n] = act(sum_k a[b, m, k] w[b, k, n] + bias[n])`. Bindings: a, w, bias (if any), y.
 #[derive(Debug, Clone)]
@@ -255,6 +257,9 @@ impl Kernel for Matmul {
         let words: usize = self.lens().iter().sum::<usize>() + if self.accum { outputs } else { 0 };
         let act = if self.act.is_some() { 12 } else { 0 };
         Cost { flops: (outputs * (2 * self.k + act)) as u64, bytes: 4 * words as u64 }
+    }
+    fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
+        coop::offer(self, caps)
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
         self.compute(self.operands(io), |_, _| {});

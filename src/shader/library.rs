@@ -10,7 +10,11 @@ const FRAGMENTS: &[(&str, &str)] = fragments![
     "activation",
     "activations",
     "argmin",
+    "argmin_subgroup",
     "attention_tile",
+    "coop",
+    "coop_emulated",
+    "coop_gemm",
     "element",
     "exponential",
     "flat",
@@ -20,8 +24,11 @@ const FRAGMENTS: &[(&str, &str)] = fragments![
     "reduce",
     "reduce_columns",
     "reduce_max",
+    "reduce_max_subgroup",
+    "reduce_subgroup",
     "silu",
     "step",
+    "subgroup",
 ];
 
 pub fn find(name: &str) -> Option<&'static str> {
