@@ -48,6 +48,16 @@ impl Caps {
         }
     }
 
+    /// Invocations of a workgroup that is one subgroup wherever it runs, where subgroups are so small
+    /// that they must be the lanes of a CPU's vector registers.
+    pub(super) fn software_lanes(&self) -> Option<usize> {
+        match self.subgroups {
+            Some((4..8, _)) => Some(4),
+            Some((8, _)) => Some(8),
+            _ => None,
+        }
+    }
+
     pub fn allow(&self, needs: Needs) -> bool {
         (!needs.subgroups || self.subgroups.is_some())
             && (!needs.f16 || self.f16)

@@ -18,6 +18,7 @@
 pub mod adamw;
 pub mod attention;
 pub mod attention_bwd;
+mod attention_variants;
 pub mod binary;
 mod block;
 mod bounded;
@@ -68,6 +69,7 @@ pub mod sum_finish;
 pub mod sum_partials;
 pub mod unary;
 pub mod upsample2x;
+mod variant;
 
 pub use bounded::Bounded;
 pub use caps::{Caps, Needs};
