@@ -15,6 +15,7 @@ use vqforge::data::split::Split;
 use vqforge::device::{self, CpuDevice, Device, Launch, Range};
 use vqforge::kernels::nearest_code::NearestCode;
 use vqforge::kernels::{Fill, Kernel, StepScalars};
+use vqforge::tape::Precision;
 use vqforge::train::codes::Tokenizer;
 use vqforge::train::diffusion::DiffusionJob;
 use vqforge::train::vqvae::VqVaeJob;
@@ -92,8 +93,9 @@ fn allocations(f: impl FnOnce()) -> (usize, Vec<usize>) {
     (n, SIZES.iter().take(n).map(|s| s.load(Relaxed)).collect())
 }
 
-fn config() -> Config {
+fn config(precision: Precision) -> Config {
     let mut config = Config::default();
+    config.train.precision = precision;
     config.model.block_out_channels = vec![8, 16];
     config.model.num_vq_embeddings = 16;
     config.model.vq_embed_dim = 4;
@@ -119,30 +121,34 @@ fn material() -> Arc<Material> {
     Arc::new(Material { images: images.expect("data"), split })
 }
 
-fn autoencoder(device: Box<dyn Device>) -> (Session, Box<dyn Job>) {
-    let mut job = VqVaeJob::new(config(), material()).expect("job");
+fn autoencoder(device: Box<dyn Device>, precision: Precision) -> (Session, Box<dyn Job>) {
+    let mut job = VqVaeJob::new(config(precision), material()).expect("job");
     let mut session = job.session(device, None, &mut |_, _| {}).expect("session");
     job.start(&mut session, &mut Console::new(true)).expect("start");
     (session, Box::new(job))
 }
 
-fn denoiser(device: Box<dyn Device>) -> (Session, Box<dyn Job>) {
-    let (mut trained, _) = autoencoder(Box::new(CpuDevice::new(1).expect("device")));
+fn denoiser(device: Box<dyn Device>, precision: Precision) -> (Session, Box<dyn Job>) {
+    let (mut trained, _) = autoencoder(Box::new(CpuDevice::new(1).expect("device")), precision);
     let mut snapshot = Snapshot::capture(&mut trained.store).expect("snapshot");
     snapshot.meta.insert("kind".into(), "vqvae".into());
-    snapshot.meta.insert("config".into(), config().to_toml().expect("toml"));
+    snapshot.meta.insert("config".into(), config(precision).to_toml().expect("toml"));
     let tokenizer = Tokenizer::from_snapshot(snapshot).expect("tokenizer");
     let open = || -> vqforge::error::Result<Box<dyn Device>> { Ok(Box::new(CpuDevice::new(1)?)) };
     let data = material();
     let codes = tokenizer.encode(open().expect("device"), &data.images).expect("codes");
-    let job = DiffusionJob::new(config(), data, tokenizer, codes, Box::new(open));
+    let job = DiffusionJob::new(config(precision), data, tokenizer, codes, Box::new(open));
     let mut job = job.expect("job");
     let session = job.session(device, None, &mut |_, _| {}).expect("session");
     (session, Box::new(job))
 }
 
-type Start = fn(Box<dyn Device>) -> (Session, Box<dyn Job>);
-const JOBS: [(&str, Start); 2] = [("autoencoder", autoencoder), ("denoiser", denoiser)];
+type Start = fn(Box<dyn Device>, Precision) -> (Session, Box<dyn Job>);
+const JOBS: [(&str, Start, Precision); 3] = [
+    ("autoencoder", autoencoder, Precision::F32),
+    ("denoiser", denoiser, Precision::F32),
+    ("autoencoder in mixed precision", autoencoder, Precision::Mixed),
+];
 
 fn steps(session: &mut Session, job: &mut dyn Job, n: usize) {
     for _ in 0..n {
@@ -163,11 +169,12 @@ fn a_training_step_allocates_nothing() {
     });
     assert!(n > 1, "allocations of other threads are seen");
 
-    for (name, start) in JOBS {
+    for (name, start, precision) in JOBS {
         for threads in [1, 2, 5] {
             const STEPS: usize = 130;
             const WINDOWS: usize = 6;
-            let (mut session, mut job) = start(Box::new(CpuDevice::new(threads).expect("device")));
+            let (mut session, mut job) =
+                start(Box::new(CpuDevice::new(threads).expect("device")), precision);
             steps(&mut session, &mut *job, WARM_UP);
             let before = session.store.device.stats();
             // The first block may be nearly full, the last one nearly empty.
@@ -263,9 +270,9 @@ fn gpu() -> Option<Box<dyn Device>> {
 
 fn on_the_gpu() {
     const STEPS: usize = 8;
-    for (name, start) in JOBS {
+    for (name, start, precision) in JOBS {
         let Some(device) = gpu() else { return };
-        let (mut session, mut job) = start(device);
+        let (mut session, mut job) = start(device, precision);
         steps(&mut session, &mut *job, WARM_UP);
         let before = session.store.device.stats();
         let (n, _) = allocations(|| steps(&mut session, &mut *job, STEPS));

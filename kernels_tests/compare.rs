@@ -1,6 +1,7 @@
 //! The comparator. It is written `!(error <= tolerance)`, so that NaN fails, and its own tests come
 //! first: a comparator that cannot fail proves nothing.
 
+use half::f16;
 use vqforge::kernels::Bounded;
 use vqforge::kernels::Real;
 
@@ -28,6 +29,37 @@ pub fn within_bound(got: &[f32], want: &[Bounded]) -> Result<f64, String> {
             ));
         }
         worst = worst.max(error / tolerance);
+    }
+    Ok(worst)
+}
+
+/// The same for values that were rounded to f16 when they were stored. Rounding to nearest is
+/// monotonic, so a value anywhere within its bound is stored between the bound's ends as stored.
+/// The share is that of the bound plus half a unit in the last place of the f16.
+#[expect(clippy::neg_cmp_op_on_partial_ord, reason = "NaN must fail")]
+pub fn within_half(got: &[f32], want: &[Bounded]) -> Result<f64, String> {
+    if got.len() != want.len() {
+        return Err(format!("{} elements instead of {}", got.len(), want.len()));
+    }
+    let mut worst = 0.0f64;
+    for (i, (&g, w)) in got.iter().zip(want).enumerate() {
+        let (value, tolerance, g) = (w.value(), w.tolerance(), f64::from(g));
+        if value.is_nan() && g.is_nan() {
+            continue;
+        }
+        let stored = |x: f64| f16::from_f64(x).to_f64();
+        let (low, high) = (stored(value - tolerance), stored(value + tolerance));
+        if !(low <= g && g <= high) {
+            return Err(format!(
+                "element {i}: {g} instead of {value}, which is stored as {low} .. {high}"
+            ));
+        }
+        if g.is_finite() {
+            let next = f16::from_bits(f16::from_f64(value.abs()).to_bits() + 1).to_f64();
+            let half_ulp = (next - stored(value.abs())) / 2.0;
+            let share = (g - value).abs() / (half_ulp + tolerance);
+            worst = worst.max(if share.is_finite() { share } else { 0.0 });
+        }
     }
     Ok(worst)
 }
@@ -99,4 +131,27 @@ fn accepts_what_it_must() {
         assert_eq!(within_bound(&v, &bounded(&v)), Ok(0.0));
     }
     assert_eq!(close(&[1.0, -2.0], &[1.0, -2.0], 0.0), Ok(0.0));
+}
+
+/// A store that cuts digits off instead of rounding, one that rounds away from an exact tie to even,
+/// and one that saturates instead of overflowing.
+#[test]
+fn rejects_other_roundings_to_half() {
+    let ulp = 2f32.powi(-10);
+    for (value, stored) in [
+        (1.0 + 0.75 * ulp, 1.0),
+        (1.0 + 0.5 * ulp, 1.0 + ulp),
+        (-1.0 - 1.5 * ulp, -1.0 - ulp),
+        (70_000.0, 65_504.0),
+        (2f32.powi(-24), 0.0),
+        (1.0, f32::NAN),
+        (f32::NAN, 1.0),
+        (f32::INFINITY, f32::NEG_INFINITY),
+    ] {
+        let want = bounded(&[value]);
+        assert!(within_half(&[stored], &want).is_err(), "{value} stored as {stored}");
+        let right = f16::from_f32(value).to_f32();
+        assert!(within_half(&[right], &want).is_ok(), "{value} stored as {right}");
+    }
+    assert!(within_half(&[1.0], &[]).is_err());
 }

@@ -5,16 +5,26 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::Arc;
 use vqforge::device::{Device, Launch, Range, noop};
-use vqforge::kernels::{Caps, Kernel, Needs, registry};
+use vqforge::kernels::{Caps, Half, Kernel, MAX_BINDS, Needs, registry};
 use vqforge::shader::{self, Target};
 
-/// One kernel for each distinct preprocessed source: the baselines, and what `caps` add to them.
+/// One kernel for each distinct final source: the baselines, and what `caps` add to them: variants,
+/// and every kernel with all and with each of the bindings in f16 that may be.
 fn variants(caps: Option<&Caps>) -> Vec<Arc<dyn Kernel>> {
     let mut seen = BTreeSet::new();
     let mut kernels: Vec<Arc<dyn Kernel>> = vec![];
     for case in registry().into_iter().flat_map(|e| (e.cases)()) {
         let more = caps.map_or(vec![], |caps| case.kernel.variants(caps));
-        for kernel in std::iter::once(case.kernel).chain(more) {
+        let mut all: Vec<_> = std::iter::once(case.kernel).chain(more).collect();
+        if caps.is_some_and(|caps| caps.f16) {
+            let masks = |k: &Arc<dyn Kernel>| {
+                let each = (0..MAX_BINDS).map(|i| 1 << i);
+                each.chain([u32::MAX]).map(|m| Half::of(k.clone(), m)).collect::<Vec<_>>()
+            };
+            let halves: Vec<_> = all.iter().flat_map(masks).collect();
+            all.extend(halves);
+        }
+        for kernel in all {
             let source = shader::source(&*kernel).unwrap_or_else(|e| panic!("{e}"));
             if seen.insert(source) {
                 kernels.push(kernel);
@@ -115,7 +125,9 @@ fn every_variant_compiles_on_every_profile() {
         let mut launches = vec![];
         for kernel in &kernels {
             let mut binds = vec![];
-            for len in kernel.lens() {
+            let layout = shader::layout(&**kernel).unwrap_or_else(|e| panic!("{e}"));
+            for (len, binding) in kernel.lens().into_iter().zip(&layout.storage) {
+                let len = binding.element.words(len);
                 let buffer = device.create_buffer(len, "binding").unwrap_or_else(|e| panic!("{e}"));
                 binds.push(Range { buffer, offset: 0, len });
             }

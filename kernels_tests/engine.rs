@@ -13,7 +13,7 @@ use vqforge::model::vqvae::{CODEBOOK, EMA_M, EMA_N};
 use vqforge::ops::{self, Activation};
 use vqforge::plan::{Kind, Options, ParamInit, ParamTable, Plan, RING_ROWS, Store};
 use vqforge::rng::{Rng, Stream};
-use vqforge::tape::Tape;
+use vqforge::tape::{Precision, Tape};
 use vqforge::train::{diffusion, optimiser, step_scalars, vqvae};
 
 /// Samples of a step: 1, 2, 3, 4 and 6 lanes divide it.
@@ -82,8 +82,14 @@ impl Tiny {
 
     /// The training step for micro-batches of `batch` samples.
     pub fn record(self, batch: usize) -> (Tape, ParamTable) {
+        self.record_in(Precision::F32, batch)
+    }
+
+    pub fn record_in(self, precision: Precision, batch: usize) -> (Tape, ParamTable) {
         let (mut tape, mut table) = (Tape::new(), ParamTable::default());
-        let config = self.config(1);
+        tape.set_precision(precision);
+        let mut config = self.config(1);
+        config.train.precision = precision;
         let recorded = match self {
             Tiny::Denoiser => diffusion::record(&mut tape, &mut table, &config, GRID, batch),
             Tiny::Tangle => tangle(&mut tape, &mut table, batch),
@@ -181,9 +187,19 @@ pub struct Run {
 impl Run {
     /// `options.optimiser` is filled in from the settings unless `train` is false.
     pub fn new(tiny: Tiny, device: Box<dyn Device>, train: bool, options: Options) -> Self {
+        Self::new_in(Precision::F32, tiny, device, train, options)
+    }
+
+    pub fn new_in(
+        precision: Precision,
+        tiny: Tiny,
+        device: Box<dyn Device>,
+        train: bool,
+        options: Options,
+    ) -> Self {
         let lanes = options.lanes.max(1);
         let config = tiny.config(lanes);
-        let (tape, table) = tiny.record(BATCH / lanes);
+        let (tape, table) = tiny.record_in(precision, BATCH / lanes);
         let options = Options { optimiser: train.then(|| optimiser(&config.train)), ..options };
         let mut store = Store::new(device, table, config.train.seed).expect("store");
         let plan = Plan::compile(&mut store, &tape, &options, &mut |_, _| {})
@@ -242,7 +258,17 @@ pub type Named = Vec<(String, Vec<u32>)>;
 
 /// The state of a fresh run after `steps`.
 pub fn after(tiny: Tiny, device: Box<dyn Device>, options: Options, steps: usize) -> Named {
-    let mut run = Run::new(tiny, device, true, options);
+    after_in(Precision::F32, tiny, device, options, steps)
+}
+
+pub fn after_in(
+    precision: Precision,
+    tiny: Tiny,
+    device: Box<dyn Device>,
+    options: Options,
+    steps: usize,
+) -> Named {
+    let mut run = Run::new_in(precision, tiny, device, true, options);
     (0..steps).for_each(|_| run.advance());
     run.bits()
 }

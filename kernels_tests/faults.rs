@@ -42,7 +42,7 @@ impl Kernel for Mutant {
     fn name(&self) -> &'static str {
         self.kernel.name()
     }
-    fn wgsl(&self) -> &'static str {
+    fn wgsl(&self) -> &str {
         self.wgsl.unwrap_or(self.kernel.wgsl())
     }
     fn consts(&self) -> Vec<Const> {

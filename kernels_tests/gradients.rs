@@ -581,7 +581,7 @@ fn fill(g: &mut Graph, tiny: Tiny, batch: usize) {
                 let Some((_, words)) = inputs.iter().find(|(n, _)| n == name) else { continue };
                 match value.element {
                     Element::U32 => g.indices.push((id, words.clone())),
-                    Element::F32 => {
+                    Element::F32 | Element::F16 => {
                         let floats = words.iter().map(|&w| f32::from_bits(w).into()).collect();
                         g.floats.push((id, floats));
                     }

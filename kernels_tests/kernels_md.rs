@@ -64,6 +64,7 @@ fn section(out: &mut String, entry: &Entry, cases: &[Case]) -> std::fmt::Result 
     for (i, (b, words)) in layout.storage.iter().zip(sample.kernel.lens()).enumerate() {
         let scalar = match b.element {
             Element::F32 => "f32",
+            Element::F16 => "f16",
             Element::U32 => "u32",
         };
         let of = match b.stride / 4 {

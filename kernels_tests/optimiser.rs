@@ -193,7 +193,7 @@ impl Clipping {
             ranges.push(g);
         }
         let all = Range { buffer: partials, offset: 0, len: 128 };
-        let kernel = Arc::new(GradCtl { p: 128, clip });
+        let kernel = Arc::new(GradCtl { p: 128, clip, scaling: None });
         launches.push(Launch { kernel, binds: vec![all, ctl] });
         let list = device.prepare(&launches, &mut |_, _| {}).expect("prepare");
         Clipping { list, ctl, segments: [ranges[0], ranges[1]] }

@@ -78,6 +78,10 @@ const LINES: &[(&str, How)] = &[
         "vqforge train vqvae configs/radar_vqvae.toml --data train.npz --device 0",
         Run(ONLY_CPU, SMALL),
     ),
+    (
+        "vqforge train vqvae configs/radar_vqvae.toml --data train.npz --precision mixed",
+        Run(AS_IT_IS, SMALL),
+    ),
 ];
 
 /// The lines of all ```sh blocks, comments and blank lines left out, continued lines joined.

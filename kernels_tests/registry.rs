@@ -60,8 +60,8 @@ pub fn naive<T: Real>(
         let mut io = Io::new(case.step);
         for (i, (f, u)) in floats.iter_mut().zip(&mut words).enumerate() {
             io.binds[i] = match (layout.storage[i].element, layout.writes(i)) {
-                (Element::F32, false) => Bind::In(f),
-                (Element::F32, true) => Bind::Out(f),
+                (Element::F32 | Element::F16, false) => Bind::In(f),
+                (Element::F32 | Element::F16, true) => Bind::Out(f),
                 (Element::U32, false) => Bind::InU(u),
                 (Element::U32, true) => Bind::OutU(u),
             };
@@ -94,7 +94,7 @@ fn check(
                 let got: Vec<u32> = got[i].iter().map(zero).collect();
                 equal_bits(&got, &exact.iter().map(zero).collect::<Vec<_>>()).map(|()| 0.0)
             }
-            (Element::F32, _) => {
+            (_, _) => {
                 let floats: Vec<f32> = got[i].iter().map(|w| f32::from_bits(*w)).collect();
                 within_bound(&floats, &want.0[i])
             }

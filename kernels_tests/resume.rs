@@ -64,6 +64,33 @@ fn diffusion_in_pieces() {
     place.train(more).expect(0, &["warning: --tokenizer has changed"]);
 }
 
+/// In mixed precision the scale of the loss, and how long it has held, belong to the state.
+#[test]
+fn mixed_in_pieces() {
+    let place = Place::new("mixed-pieces");
+    let job = "vqvae tiny.toml --data synth:rotor --precision mixed";
+    place.train(&format!("{job} --out straight --threads 1")).expect(0, &[]);
+    place.train(&format!("{job} --out pieces --threads 2 --max-steps 5")).expect(75, &[]);
+    place.train("vqvae --resume pieces --threads 1").expect(0, &["at step 5\n"]);
+    same(&place, "straight", "pieces");
+    let last = Snapshot::load(&place.path("straight").join(LAST)).unwrap();
+    let state = |name: &str| last.tensors[name].data.clone();
+    assert_eq!(state("state.good_steps"), [11.0 - state("state.ctl")[3]]);
+    let scales: Vec<f64> =
+        place.metrics("straight").iter().filter_map(|line| line["loss_scale"].as_f64()).collect();
+    assert_eq!((scales.len(), scales.last()), (11, Some(&state("state.loss_scale")[0].into())));
+    assert!(place.text("straight/plan.txt").contains("values as f16"));
+    // Weights are f32 in either precision: each continues runs of the other.
+    let full = "vqvae tiny.toml --data synth:rotor --out full --max-steps 5";
+    place.train(full).expect(75, &[]);
+    let changed = place.train("vqvae --resume full --precision mixed --max-steps 2");
+    changed.expect(75, &["warning: changed: train.precision"]);
+    place.train("vqvae --resume full --precision f32").expect(0, &["train.precision"]);
+    let twice = place.train(&format!("{job} --out twice --set train.precision=f32"));
+    twice.expect(2, &["train.precision is set twice"]);
+    place.train("vqvae tiny.toml --precision half").expect(2, &["use f32 or mixed"]);
+}
+
 /// A checkpoint before the last one, by name.
 #[test]
 fn from_a_numbered_checkpoint() {

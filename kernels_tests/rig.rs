@@ -153,14 +153,14 @@ impl<'t> Walk<'t> {
             let n = value.shape.elements();
             match (&value.home, value.element) {
                 (Home::Alias(_), _) => {}
-                (Home::Const(bits), Element::F32) => {
+                (Home::Const(bits), Element::F32 | Element::F16) => {
                     let lift = |w: &u32| Bounded::exact(f32::from_bits(*w));
                     walk.floats.insert(id, bits.iter().map(lift).collect());
                 }
                 (Home::Const(bits), Element::U32) => {
                     walk.words.insert(id, bits.clone());
                 }
-                (_, Element::F32) => {
+                (_, Element::F32 | Element::F16) => {
                     walk.floats.insert(id, vec![Bounded::exact(0.0); n]);
                 }
                 (_, Element::U32) => {

@@ -55,7 +55,7 @@ impl<'t, T: Form> Walk<'t, T> {
     /// Bits of floats or integers.
     pub fn set(&mut self, id: ValueId, bits: &[u32]) {
         match self.tape.value(id).element {
-            Element::F32 => {
+            Element::F32 | Element::F16 => {
                 let lifted = bits.iter().map(|&b| T::lift(f32::from_bits(b))).collect();
                 self.floats.insert(id, lifted);
             }

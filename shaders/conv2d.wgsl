@@ -17,9 +17,13 @@ alias Columns = f32;
 @group(0) @binding(1) var<storage, read> w: array<Columns>;
 #if BIAS
 @group(0) @binding(2) var<storage, read> bias: array<Columns>;
+#endif
+#if !EPILOGUE
+#if BIAS
 @group(0) @binding(3) var<storage, read_write> y: array<Columns>;
 #else
 @group(0) @binding(2) var<storage, read_write> y: array<Columns>;
+#endif
 #endif
 
 const K: u32 = KH * KW * CIN;
@@ -100,9 +104,13 @@ fn load_b(n: BLine, kb: u32, kk: u32) -> vec4<f32> {
 #endif
 }
 
-fn write(at: u32, n: u32, v: Columns) {
+fn write(at: u32, n: u32, sum: Columns) {
+    var v = sum;
 #if BIAS
-    y[at] = v + bias[n];
+    v += bias[n];
+#endif
+#if EPILOGUE
+    epilogue(at, v);  // declared by src/kernels/epilogue.rs
 #else
     y[at] = v;
 #endif

@@ -51,10 +51,11 @@ impl<'a> Oracle<'a> {
         let mut words = inputs.clone();
         let layout = shader::layout(&*case.kernel)?;
         let mut io = Io::new(case.step);
+        // Cases bind no halves: those come from plans in mixed precision.
         for (i, (floats, words)) in floats.iter_mut().zip(&mut words).enumerate() {
             io.binds[i] = match (layout.storage[i].element, layout.writes(i)) {
-                (Element::F32, false) => Bind::In(floats),
-                (Element::F32, true) => Bind::Out(floats),
+                (Element::F32 | Element::F16, false) => Bind::In(floats),
+                (Element::F32 | Element::F16, true) => Bind::Out(floats),
                 (Element::U32, false) => Bind::InU(words),
                 (Element::U32, true) => Bind::OutU(words),
             };
@@ -82,7 +83,7 @@ impl<'a> Oracle<'a> {
             Verdict { outputs: 0, mismatches: 0, worst: Some(0.0), same_shader, unwritten: 0 };
         for i in (0..outputs.len()).filter(|&i| layout.writes(i)) {
             match layout.storage[i].element {
-                Element::F32 => floats(&outputs[i], &self.floats[i], &mut verdict),
+                Element::F32 | Element::F16 => floats(&outputs[i], &self.floats[i], &mut verdict),
                 // Near a tie either index is right; the float output beside it tells.
                 Element::U32 if self.case.tier == Tier::NearTies => {}
                 Element::U32 => {

@@ -25,7 +25,8 @@ pub fn run(args: &Args) -> Result<()> {
                 line.push_str(&format!("  {extra}"));
             }
         }
-        line.push_str(&format!("  binds {} MiB", d.max_binding_mib));
+        let f16 = if d.f16 { "f16" } else { "no f16" };
+        line.push_str(&format!("  binds {} MiB  {f16}", d.max_binding_mib));
         super::print(&line)?;
     }
     Ok(())

@@ -9,6 +9,7 @@ use vqforge::data::Scale;
 use vqforge::data::atomic::write_atomically;
 use vqforge::device::Device;
 use vqforge::error::{Error, Result};
+use vqforge::tape::Precision;
 use vqforge::train::checkpoint::{BEST, LAST, PREVIOUS, step_name};
 use vqforge::train::codes::{self, Tokenizer};
 use vqforge::train::diffusion::DiffusionJob;
@@ -46,6 +47,9 @@ pub struct Common {
     /// Continue a run (RUN, RUN@best, RUN@step_N), or with `auto` the one in --out if there is one
     #[arg(long, value_name = "auto|RUN")]
     resume: Option<String>,
+    /// f32, or mixed: activations and their gradients in 16 bits; short for --set train.precision=
+    #[arg(long, value_name = "f32|mixed")]
+    precision: Option<Precision>,
     /// Prepare everything, time a step, write nothing
     #[arg(long)]
     dry_run: bool,
@@ -89,6 +93,12 @@ struct Start {
 }
 
 impl Common {
+    /// All changes of the settings.
+    fn sets(&self) -> Vec<String> {
+        let precision = self.precision.map(|p| format!("train.precision={p}"));
+        self.sets.iter().cloned().chain(precision).collect()
+    }
+
     /// The run to continue, with the checkpoint to take, if there is one.
     fn resumed(&self, config: Option<&Config>) -> Result<Option<(PathBuf, Option<String>)>> {
         let Some(wanted) = &self.resume else { return Ok(None) };
@@ -113,7 +123,8 @@ impl Common {
     }
 
     fn start(&self, kind: &str, console: &mut Console) -> Result<Start> {
-        let given = self.config.as_ref().map(|p| Config::load(Some(p), &self.sets)).transpose()?;
+        let given =
+            self.config.as_ref().map(|p| Config::load(Some(p), &self.sets())).transpose()?;
         if let Some((run, which)) = self.resumed(given.as_ref())? {
             return self.go_on(kind, &run, which.as_deref(), given, console);
         }
@@ -178,7 +189,7 @@ impl Common {
         let old = Config::parse("checkpoint", text, &[])?;
         let config = match given {
             Some(config) => config,
-            None => Config::parse("checkpoint", text, &self.sets)?,
+            None => Config::parse("checkpoint", text, &self.sets())?,
         };
         for line in resume::differences(kind, &old, &config)? {
             console.line(&line);

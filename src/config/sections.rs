@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data::Data;
 use crate::error::{Error, Result};
+use crate::tape::Precision;
 
 /// Everything that defines a run, except where its data and its results are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -215,6 +216,9 @@ pub struct Train {
     pub batch: usize,
     /// A step is computed in this many parts whose gradients are added; divides `batch`.
     pub lanes: usize,
+    /// `mixed` stores activations and their gradients in 16 bits: about half the memory for them,
+    /// on devices with 16-bit floats.
+    pub precision: Precision,
     /// Peak learning rate.
     pub lr: f64,
     /// Steps over which the rate rises from 0.
@@ -242,6 +246,7 @@ impl Default for Train {
             steps: 10_000,
             batch: 32,
             lanes: 1,
+            precision: Precision::F32,
             lr: 3e-4,
             warmup: 100,
             schedule: RateSchedule::Cosine,

@@ -1,5 +1,6 @@
 //! The built-in CPU device: runs every kernel's cpu form on a pool of threads.
 
+use super::widen::{narrow, widen};
 use super::{BufferId, Device, Launch, Limits, ListId, Mark, Range, Stats};
 use crate::error::{Error, Result};
 use crate::kernels::{Bind, Caps, Io, Kernel, MAX_BINDS, StepScalars};
@@ -10,6 +11,8 @@ use std::sync::Arc;
 pub struct CpuDevice {
     buffers: Vec<Vec<u32>>,
     lists: Vec<Vec<Resolved>>,
+    /// Where halves are f32 while a kernel runs; as large as the largest launch needs.
+    scratch: Vec<f32>,
     pool: rayon::ThreadPool,
     stats: Stats,
     caps: Caps,
@@ -22,6 +25,8 @@ struct Resolved {
     kernel: Arc<dyn Kernel>,
     binds: Vec<Range>,
     elements: Vec<Element>,
+    /// Elements of each binding: of halves twice the words.
+    lens: Vec<usize>,
     /// Binding indices that are written, ordered by (buffer, offset), so that several ranges of one
     /// buffer can be split off one after another.
     writes: Vec<usize>,
@@ -39,9 +44,11 @@ impl CpuDevice {
         Ok(CpuDevice {
             buffers: vec![],
             lists: vec![],
+            scratch: vec![],
             pool,
             stats: Stats::default(),
-            caps: Caps::default(),
+            // Halves are converted: slower than f32, but half the memory.
+            caps: Caps { f16: true, ..Caps::default() },
             naive: false,
         })
     }
@@ -73,6 +80,7 @@ fn resolve(launch: &Launch, layout: &Layout) -> Result<Resolved> {
         kernel: launch.kernel.clone(),
         binds: launch.binds.clone(),
         elements: layout.storage.iter().map(|b| b.element).collect(),
+        lens: launch.kernel.lens(),
         writes,
         reads,
     })
@@ -91,9 +99,10 @@ pub(super) fn check_launch(launch: &Launch, layout: &Layout) -> Result<()> {
         )));
     }
     for (i, (len, range)) in lens.iter().zip(&launch.binds).enumerate() {
-        if *len != range.len {
+        let words = layout.storage[i].element.words(*len);
+        if words != range.len {
             return Err(Error::failed(format!(
-                "{name}: binding {} ({}) wants {len} words, is given {}",
+                "{name}: binding {} ({}) wants {words} words, is given {}",
                 i, layout.storage[i].name, range.len
             )));
         }
@@ -182,16 +191,22 @@ impl Device for CpuDevice {
             }
             list.push(resolve(launch, &*shader::layout(&*launch.kernel)?)?);
         }
+        let wanted = list.iter().map(|r| r.halves().map(|i| r.lens[i]).sum()).max().unwrap_or(0);
+        if wanted > self.scratch.len() {
+            self.scratch.resize(wanted, 0.0);
+        }
         self.lists.push(list);
         Ok(ListId(self.lists.len() as u32 - 1))
     }
 
     fn run(&mut self, lists: &[ListId], step: &StepScalars) -> Result<()> {
-        let CpuDevice { buffers, lists: all, pool, stats, naive, .. } = self;
+        let CpuDevice { buffers, lists: all, scratch, pool, stats, naive, .. } = self;
         pool.install(|| {
             for id in lists {
                 for launch in &all[id.0 as usize] {
-                    launch.run(buffers, step, *naive);
+                    launch.widen(buffers, scratch);
+                    launch.run(buffers, scratch, step, *naive);
+                    launch.narrow(scratch, buffers);
                     stats.dispatches += 1;
                 }
             }
@@ -217,6 +232,7 @@ impl Device for CpuDevice {
     fn clear(&mut self) {
         self.buffers.clear();
         self.lists.clear();
+        self.scratch = vec![];
         self.stats.buffers = 0;
         self.stats.buffer_bytes = 0;
     }
@@ -226,8 +242,45 @@ impl Device for CpuDevice {
     }
 }
 
+fn words<'b>(buffers: &'b [Vec<u32>], r: &Range) -> &'b [u32] {
+    &buffers[r.buffer.0 as usize][r.offset..r.offset + r.len]
+}
+
 impl Resolved {
-    fn run(&self, buffers: &mut [Vec<u32>], step: &StepScalars, naive: bool) {
+    /// The bindings that are stored as halves.
+    fn halves(&self) -> impl Iterator<Item = usize> {
+        (0..self.binds.len()).filter(|&i| self.elements[i] == Element::F16)
+    }
+
+    /// Fills the front of `scratch` with the halves as f32, one binding after another. Written ones
+    /// too: a kernel may add to them.
+    fn widen(&self, buffers: &[Vec<u32>], mut scratch: &mut [f32]) {
+        for i in self.halves() {
+            let (mine, rest) = scratch.split_at_mut(self.lens[i]);
+            widen(words(buffers, &self.binds[i]), mine);
+            scratch = rest;
+        }
+    }
+
+    /// Rounds what the kernel wrote.
+    fn narrow(&self, mut scratch: &[f32], buffers: &mut [Vec<u32>]) {
+        for i in self.halves() {
+            let (mine, rest) = scratch.split_at(self.lens[i]);
+            if self.writes.contains(&i) {
+                let Range { buffer, offset, len } = self.binds[i];
+                narrow(mine, &mut buffers[buffer.0 as usize][offset..offset + len]);
+            }
+            scratch = rest;
+        }
+    }
+
+    fn run(
+        &self,
+        buffers: &mut [Vec<u32>],
+        mut scratch: &mut [f32],
+        step: &StepScalars,
+        naive: bool,
+    ) {
         // Written buffers are taken out of the table, so that the rest can be borrowed for reading.
         let mut taken: [Vec<u32>; MAX_BINDS] = Default::default();
         for (t, &i) in taken.iter_mut().zip(&self.writes) {
@@ -235,13 +288,19 @@ impl Resolved {
         }
         {
             let mut io = Io::<f32>::new(*step);
+            for i in self.halves() {
+                let (mine, rest) = std::mem::take(&mut scratch).split_at_mut(self.lens[i]);
+                let written = self.writes.contains(&i);
+                io.binds[i] = if written { Bind::Out(mine) } else { Bind::In(mine) };
+                scratch = rest;
+            }
             for &i in &self.reads {
-                let r = &self.binds[i];
-                let words = &buffers[r.buffer.0 as usize][r.offset..r.offset + r.len];
-                io.binds[i] = match self.elements[i] {
-                    Element::F32 => Bind::In(bytemuck::cast_slice(words)),
-                    Element::U32 => Bind::InU(words),
-                };
+                let words = words(buffers, &self.binds[i]);
+                match self.elements[i] {
+                    Element::F32 => io.binds[i] = Bind::In(bytemuck::cast_slice(words)),
+                    Element::U32 => io.binds[i] = Bind::InU(words),
+                    Element::F16 => {}
+                }
             }
             // Several written ranges of one buffer: the first `take` got the vector, the following
             // ones an empty one, and their ranges are split off the first one's rest.
@@ -258,10 +317,11 @@ impl Resolved {
                     std::mem::take(&mut rest)[r.offset - consumed..].split_at_mut(r.len);
                 rest = tail;
                 consumed = r.offset + r.len;
-                io.binds[i] = match self.elements[i] {
-                    Element::F32 => Bind::Out(bytemuck::cast_slice_mut(range)),
-                    Element::U32 => Bind::OutU(range),
-                };
+                match self.elements[i] {
+                    Element::F32 => io.binds[i] = Bind::Out(bytemuck::cast_slice_mut(range)),
+                    Element::U32 => io.binds[i] = Bind::OutU(range),
+                    Element::F16 => {}
+                }
             }
             if naive {
                 self.kernel.naive32(&mut io);

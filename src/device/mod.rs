@@ -9,6 +9,7 @@ mod gpu_pass;
 mod select;
 mod timing;
 pub mod tuner;
+mod widen;
 
 pub use cpu::CpuDevice;
 pub use gpu::GpuDevice;

@@ -17,6 +17,8 @@ pub struct AdapterSummary {
     pub pci: String,
     pub max_binding_mib: u64,
     pub max_buffer_mib: u64,
+    /// Halves in storage: what mixed precision needs.
+    pub f16: bool,
     /// Picked by `--device auto`.
     pub default: bool,
 }
@@ -63,6 +65,7 @@ fn summary(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
         pci: info.device_pci_bus_id.clone(),
         max_binding_mib: limits.max_storage_buffer_binding_size >> 20,
         max_buffer_mib: limits.max_buffer_size >> 20,
+        f16: adapter.features().contains(wgpu::Features::SHADER_F16),
         default: false,
     }
 }
@@ -78,6 +81,7 @@ fn summaries(adapters: &[wgpu::Adapter]) -> Vec<AdapterSummary> {
         pci: String::new(),
         max_binding_mib: 2047,
         max_buffer_mib: 2047,
+        f16: true,
         default: false,
     });
     let best = all.iter().filter_map(|s| Some((preference(s.kind)?, s.index))).min();
@@ -207,6 +211,7 @@ mod tests {
                 pci: format!("0000:0{index}:00.0"),
                 max_binding_mib: 128,
                 max_buffer_mib: 256,
+                f16: false,
                 default: false,
             });
         }

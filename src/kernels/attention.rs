@@ -2,7 +2,7 @@
 //! held in memory (Milakov & Gimelshein 2018; Dao et al. 2022).
 
 use super::cpu::attention;
-use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, int, wrong_binds};
+use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, int, wrong_binds};
 use crate::naive_forms;
 
 /// q [batch, lq, heads * d]; k, v [batch, lk, heads * d].
@@ -132,6 +132,9 @@ impl Kernel for Attention {
     fn lens(&self) -> Vec<usize> {
         let s = &self.shape;
         vec![s.q_len(), s.kv_len(), s.kv_len(), s.q_len(), s.rows()]
+    }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0, 1, 2, 3])
     }
     fn grid(&self) -> [u32; 3] {
         self.shape.grid(self.shape.lq)

@@ -4,7 +4,9 @@
 
 use super::attention::{AttentionShape, label, shapes};
 use super::cpu::attention;
-use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, grid_1d, int, wrong_binds};
+use super::{
+    Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, grid_1d, int, wrong_binds,
+};
 use crate::naive_forms;
 
 /// delta = sum over a head's components of y dy.
@@ -50,6 +52,9 @@ impl Kernel for AttentionDelta {
     }
     fn lens(&self) -> Vec<usize> {
         vec![self.shape.q_len(), self.shape.q_len(), self.shape.rows()]
+    }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0, 1])
     }
     fn grid(&self) -> [u32; 3] {
         grid_1d(self.shape.rows(), 64)
@@ -146,6 +151,9 @@ impl Kernel for AttentionBwdKv {
         let (q, kv) = (s.q_len(), s.kv_len());
         vec![q, kv, kv, q, s.rows(), s.rows(), kv, kv]
     }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0, 1, 2, 3, 6, 7])
+    }
     fn grid(&self) -> [u32; 3] {
         self.shape.grid(self.shape.lk)
     }
@@ -232,6 +240,9 @@ impl Kernel for AttentionBwdQ {
         let s = &self.shape;
         let (q, kv) = (s.q_len(), s.kv_len());
         vec![q, kv, kv, q, s.rows(), s.rows(), q]
+    }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0, 1, 2, 3, 6])
     }
     fn grid(&self) -> [u32; 3] {
         self.shape.grid(self.shape.lq)

@@ -1,7 +1,8 @@
 //! Elementwise sums, differences and products, with the second operand repeated.
 
 use super::{
-    Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, float, grid_1d, int, wrong_binds,
+    Bind, Case, Const, Cost, Expr, Fill, Io, Kernel, Real, bindings, flag, float, grid_1d, int,
+    wrong_binds,
 };
 use crate::naive_forms;
 use rayon::prelude::*;
@@ -17,7 +18,7 @@ impl BinaryOp {
     pub const ALL: [BinaryOp; 3] = [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul];
 
     #[inline(always)]
-    fn of<T: Real>(self, a: T, b: T) -> T {
+    pub(super) fn of<T: Real>(self, a: T, b: T) -> T {
         match self {
             BinaryOp::Add => a + b,
             BinaryOp::Sub => a - b,
@@ -95,12 +96,22 @@ impl Kernel for Binary {
     fn lens(&self) -> Vec<usize> {
         vec![self.n, self.b_len, self.n]
     }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0, 1, 2])
+    }
     fn grid(&self) -> [u32; 3] {
         grid_1d(self.n / self.width(), 256)
     }
     fn cost(&self) -> Cost {
         let (n, accum) = (self.n as u64, u64::from(self.accum));
         Cost { flops: (2 + accum) * n, bytes: 4 * ((2 + accum) * n + self.b_len as u64) }
+    }
+    fn elementwise(&self) -> Option<Expr> {
+        let mut expr = Expr::default();
+        let (a, b) = (expr.load(0), expr.load(1));
+        let v = expr.binary(self.op, a, b);
+        let v = expr.scaled(self.alpha, v);
+        Some(expr.store(v, self.accum))
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
         const CHUNK: usize = 16_384;

@@ -70,7 +70,7 @@ pub enum Tier {
     NearTies,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Case {
     pub name: String,
     pub kernel: Arc<dyn Kernel>,

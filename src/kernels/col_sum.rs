@@ -1,6 +1,8 @@
 //! Sums of columns: the gradient of a bias, before [`super::SumPartials`].
 
-use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, grid_1d, int, wrong_binds};
+use super::{
+    Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, grid_1d, int, wrong_binds,
+};
 use crate::naive_forms;
 use rayon::prelude::*;
 
@@ -69,6 +71,9 @@ impl Kernel for ColSum {
     }
     fn lens(&self) -> Vec<usize> {
         vec![self.rows * self.cols, self.splits * self.cols]
+    }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0])
     }
     fn grid(&self) -> [u32; 3] {
         grid_1d(self.groups(), 1)

@@ -4,7 +4,9 @@ use super::block::Block;
 use super::conv2d::shapes;
 use super::cpu::correlate::{self, Correlation};
 use super::cpu::scratch;
-use super::{Bind, Case, Const, ConvShape, Cost, Fill, Io, Kernel, Real, flag, wrong_binds};
+use super::{
+    Bind, Case, Const, ConvShape, Cost, Fill, Io, Kernel, Real, bindings, flag, wrong_binds,
+};
 use crate::naive_forms;
 
 /// Bindings: dy, w, dx; shapes in [`ConvShape`].
@@ -90,6 +92,9 @@ impl Kernel for Conv2dDgrad {
         let s = &self.shape;
         vec![s.y_len(), s.w_len(), s.x_len()]
     }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0, 2])
+    }
     fn grid(&self) -> [u32; 3] {
         Block::grid(self.phase_blocks() * self.shape.stride * self.shape.stride)
     }
@@ -121,7 +126,7 @@ impl Kernel for Conv2dDgrad {
                     &w[((ky * s.kw + kx) * s.cin + ci) * s.cout..][..s.cout]
                 });
             }
-            correlate::run(phases, phase, packed, dy, dx, self.accum, |_| {});
+            correlate::run(phases, phase, packed, dy, dx, self.accum, |_, _| {});
         });
     }
     naive_forms!();

@@ -3,7 +3,9 @@
 use super::block::Block;
 use super::conv2d::shapes;
 use super::cpu::weight_gradient;
-use super::{Bind, Case, Const, ConvShape, Cost, Fill, Io, Kernel, Real, flag, wrong_binds};
+use super::{
+    Bind, Case, Const, ConvShape, Cost, Fill, Io, Kernel, Real, bindings, flag, wrong_binds,
+};
 use crate::naive_forms;
 
 /// Bindings: x, dy, partials `[splits, kh kw cin, cout]`; other shapes in [`ConvShape`].
@@ -96,6 +98,9 @@ impl Kernel for Conv2dWgrad {
     fn lens(&self) -> Vec<usize> {
         let s = &self.shape;
         vec![s.x_len(), s.y_len(), self.splits * s.w_len()]
+    }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0, 1])
     }
     fn grid(&self) -> [u32; 3] {
         Block::grid(self.blocks())

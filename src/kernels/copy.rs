@@ -1,6 +1,8 @@
 //! Copying: `y (+)= x`.
 
-use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, grid_1d, wrong_binds};
+use super::{
+    Bind, Case, Const, Cost, Expr, Fill, Io, Kernel, Real, bindings, flag, grid_1d, wrong_binds,
+};
 use crate::naive_forms;
 use rayon::prelude::*;
 
@@ -41,12 +43,20 @@ impl Kernel for Copy {
     fn lens(&self) -> Vec<usize> {
         vec![self.n; 2]
     }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0, 1])
+    }
     fn grid(&self) -> [u32; 3] {
         grid_1d(self.n / self.width(), 256)
     }
     fn cost(&self) -> Cost {
         let n = self.n as u64;
         Cost { flops: u64::from(self.accum) * n, bytes: (2 + u64::from(self.accum)) * 4 * n }
+    }
+    fn elementwise(&self) -> Option<Expr> {
+        let mut expr = Expr::default();
+        let x = expr.load(0);
+        Some(expr.store(x, self.accum))
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
         const CHUNK: usize = 16_384;

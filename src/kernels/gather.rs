@@ -1,6 +1,8 @@
 //! Rows of a table by index: code vectors, embeddings.
 
-use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, grid_1d, int, wrong_binds};
+use super::{
+    Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, grid_1d, int, wrong_binds,
+};
 use crate::naive_forms;
 use rayon::prelude::*;
 
@@ -47,6 +49,9 @@ impl Kernel for Gather {
     }
     fn lens(&self) -> Vec<usize> {
         vec![self.n, self.rows * self.d, self.n * self.d]
+    }
+    fn half_ok(&self) -> u32 {
+        bindings(&[2])
     }
     fn grid(&self) -> [u32; 3] {
         grid_1d(self.n * self.d / self.width(), 256)

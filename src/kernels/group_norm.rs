@@ -4,7 +4,8 @@
 use super::cpu::blocks::{fold, par_blocks_mut, repeat, repeated_width, rows_per_block, table};
 use super::cpu::math::{silu, vectorised};
 use super::{
-    Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, float, grid_1d, int, wrong_binds,
+    Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, float, grid_1d, int,
+    wrong_binds,
 };
 use crate::naive_forms;
 use rayon::prelude::*;
@@ -105,6 +106,9 @@ impl Kernel for GroupNormStats {
     }
     fn lens(&self) -> Vec<usize> {
         vec![self.shape.len(), self.shape.stats_len()]
+    }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0])
     }
     fn grid(&self) -> [u32; 3] {
         [self.shape.groups as u32, self.shape.n as u32, 1]
@@ -288,6 +292,9 @@ impl Kernel for GroupNorm {
     fn lens(&self) -> Vec<usize> {
         let s = &self.shape;
         vec![s.len(), s.stats_len(), s.c, s.c, s.len()]
+    }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0, 4])
     }
     fn grid(&self) -> [u32; 3] {
         grid_1d(self.shape.len() / self.shape.lanes(), 256)

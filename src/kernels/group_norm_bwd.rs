@@ -4,7 +4,7 @@
 use super::cpu::blocks::{fold, par_blocks_mut, repeat, repeated_width, rows_per_block, table};
 use super::cpu::math::{silu_slope, vectorised};
 use super::group_norm::{GroupNormShape, exact_shape, label, shapes, stats_fill};
-use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, int, wrong_binds};
+use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, int, wrong_binds};
 use crate::naive_forms;
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -79,6 +79,9 @@ impl Kernel for GroupNormBwdSums {
     fn lens(&self) -> Vec<usize> {
         let s = &self.shape;
         vec![s.len(), s.stats_len(), s.c, s.c, s.len(), s.n * 2 * s.c]
+    }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0, 4])
     }
     fn grid(&self) -> [u32; 3] {
         let columns = self.shape.c / self.shape.lanes();
@@ -274,6 +277,9 @@ impl Kernel for GroupNormBwd {
     fn lens(&self) -> Vec<usize> {
         let s = &self.shape;
         vec![s.len(), s.stats_len(), s.c, s.c, s.len(), s.n * 2 * s.c, s.len()]
+    }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0, 4, 6])
     }
     fn grid(&self) -> [u32; 3] {
         let s = &self.shape;

@@ -5,7 +5,8 @@ use super::cpu::blocks::rows_per_block;
 use super::cpu::math::vectorised;
 use super::cpu::reduce::sum;
 use super::{
-    Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, float, grid_1d, int, wrong_binds,
+    Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, float, grid_1d, int,
+    wrong_binds,
 };
 use crate::naive_forms;
 use rayon::prelude::*;
@@ -149,6 +150,13 @@ impl Kernel for LayerNorm {
     fn lens(&self) -> Vec<usize> {
         let s = &self.shape;
         [vec![s.len()], s.factors(), vec![s.len(), 2 * s.rows]].concat()
+    }
+    fn half_ok(&self) -> u32 {
+        match self.shape.mode {
+            NormMode::Plain => bindings(&[0, 1]),
+            NormMode::Affine => bindings(&[0, 3]),
+            NormMode::Modulate { .. } => bindings(&[0, 1, 2]),
+        }
     }
     fn grid(&self) -> [u32; 3] {
         grid_1d(self.shape.rows, 1)

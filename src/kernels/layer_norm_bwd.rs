@@ -4,7 +4,9 @@ use super::cpu::blocks::rows_per_block;
 use super::cpu::math::vectorised;
 use super::cpu::reduce::{sum, sum2};
 use super::layer_norm::{LayerNormShape, NormMode, label, shapes};
-use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, grid_1d, int, wrong_binds};
+use super::{
+    Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, grid_1d, int, wrong_binds,
+};
 use crate::naive_forms;
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -88,6 +90,13 @@ impl Kernel for LayerNormBwd {
             NormMode::Modulate { rows_per_sample } => vec![s.rows / rows_per_sample * 2 * s.c],
         };
         [vec![s.len(), 2 * s.rows], factor, vec![s.len(), s.len()]].concat()
+    }
+    fn half_ok(&self) -> u32 {
+        match self.shape.mode {
+            NormMode::Plain => bindings(&[0, 2, 3]),
+            NormMode::Affine => bindings(&[0, 3, 4]),
+            NormMode::Modulate { .. } => bindings(&[0, 2, 3, 4]),
+        }
     }
     fn grid(&self) -> [u32; 3] {
         grid_1d(self.shape.rows, 1)
@@ -234,6 +243,9 @@ impl Kernel for LayerNormBwdParams {
     fn lens(&self) -> Vec<usize> {
         let s = &self.shape;
         vec![s.len(), 2 * s.rows, s.len(), self.splits() * 2 * s.c]
+    }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0, 2])
     }
     fn grid(&self) -> [u32; 3] {
         let columns = self.shape.c / self.shape.lanes();

@@ -1,6 +1,8 @@
 //! Mean over the positions of an image or a sequence, and its gradient.
 
-use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, grid_1d, int, wrong_binds};
+use super::{
+    Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, grid_1d, int, wrong_binds,
+};
 use crate::naive_forms;
 use rayon::prelude::*;
 
@@ -53,6 +55,9 @@ impl Kernel for MeanPool {
     }
     fn lens(&self) -> Vec<usize> {
         vec![self.n * self.hw * self.c, self.n * self.c]
+    }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0, 1])
     }
     fn grid(&self) -> [u32; 3] {
         [self.c.div_ceil(CHANNELS) as u32, self.n as u32, 1]
@@ -107,6 +112,9 @@ impl Kernel for MeanPoolBwd {
     }
     fn lens(&self) -> Vec<usize> {
         vec![self.n * self.c, self.n * self.hw * self.c]
+    }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0, 1])
     }
     fn grid(&self) -> [u32; 3] {
         grid_1d(self.n * self.hw * self.c, 256)

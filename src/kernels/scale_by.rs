@@ -1,6 +1,10 @@
 //! Scaling by a scalar that lives on the device: an upstream loss coefficient, a learned scale.
 
-use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, float, grid_1d, wrong_binds};
+use super::binary::BinaryOp;
+use super::{
+    Bind, Case, Const, Cost, Expr, Fill, Io, Kernel, Real, bindings, flag, float, grid_1d,
+    wrong_binds,
+};
 use crate::naive_forms;
 use rayon::prelude::*;
 
@@ -42,12 +46,22 @@ impl Kernel for ScaleBy {
     fn lens(&self) -> Vec<usize> {
         vec![self.n, 1, self.n]
     }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0, 2])
+    }
     fn grid(&self) -> [u32; 3] {
         grid_1d(self.n, 256)
     }
     fn cost(&self) -> Cost {
         let (n, accum) = (self.n as u64, u64::from(self.accum));
         Cost { flops: (1 + accum) * n, bytes: (2 + accum) * 4 * n }
+    }
+    fn elementwise(&self) -> Option<Expr> {
+        let mut expr = Expr::default();
+        let (x, s) = (expr.load(0), expr.load(1));
+        let scale = expr.scaled(self.factor, s);
+        let v = expr.binary(BinaryOp::Mul, scale, x);
+        Some(expr.store(v, self.accum))
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
         const CHUNK: usize = 16_384;

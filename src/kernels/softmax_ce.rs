@@ -3,7 +3,9 @@
 use super::cpu::blocks::rows_per_block;
 use super::cpu::math::{exp, vectorised};
 use super::cpu::reduce::{max, sum};
-use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, grid_1d, int, wrong_binds};
+use super::{
+    Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, grid_1d, int, wrong_binds,
+};
 use crate::naive_forms;
 use rayon::prelude::*;
 
@@ -70,6 +72,9 @@ impl Kernel for SoftmaxCe {
     fn lens(&self) -> Vec<usize> {
         let rows = self.rows;
         vec![rows * self.k, rows, rows, rows, rows]
+    }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0])
     }
     fn grid(&self) -> [u32; 3] {
         grid_1d(self.rows, 1)
@@ -172,6 +177,9 @@ impl Kernel for SoftmaxCeBwd {
     fn lens(&self) -> Vec<usize> {
         let (rows, all) = (self.rows, self.rows * self.k);
         vec![all, rows, rows, rows, rows, all]
+    }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0, 5])
     }
     fn grid(&self) -> [u32; 3] {
         grid_1d(self.rows * self.k / lanes(self.k), 256)

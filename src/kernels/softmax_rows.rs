@@ -2,7 +2,9 @@
 
 use super::cpu::math::{exp, vectorised};
 use super::cpu::reduce::{max, sum};
-use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, grid_1d, int, wrong_binds};
+use super::{
+    Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, grid_1d, int, wrong_binds,
+};
 use crate::naive_forms;
 use rayon::prelude::*;
 
@@ -56,6 +58,9 @@ impl Kernel for SoftmaxRows {
     }
     fn lens(&self) -> Vec<usize> {
         vec![self.rows * self.k; 2]
+    }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0, 1])
     }
     fn grid(&self) -> [u32; 3] {
         grid_1d(self.rows, 1)

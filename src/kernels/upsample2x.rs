@@ -1,6 +1,8 @@
 //! Nearest-neighbour upsampling by two, and its adjoint.
 
-use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, grid_1d, int, wrong_binds};
+use super::{
+    Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, grid_1d, int, wrong_binds,
+};
 use crate::naive_forms;
 use rayon::prelude::*;
 
@@ -50,6 +52,9 @@ impl Kernel for Upsample2x {
     fn lens(&self) -> Vec<usize> {
         let x = self.n * self.h * self.w * self.c;
         vec![x, 4 * x]
+    }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0, 1])
     }
     fn grid(&self) -> [u32; 3] {
         grid_1d(self.lens()[1] / lanes(self.c), 256)
@@ -123,6 +128,9 @@ impl Kernel for Upsample2xBwd {
     fn lens(&self) -> Vec<usize> {
         let x = self.n * self.h * self.w * self.c;
         vec![4 * x, x]
+    }
+    fn half_ok(&self) -> u32 {
+        bindings(&[0, 1])
     }
     fn grid(&self) -> [u32; 3] {
         grid_1d(self.lens()[1] / lanes(self.c), 256)

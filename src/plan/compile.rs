@@ -1,23 +1,23 @@
 //! Compiles a tape against a store: who lives where, which launches, in which lists.
 
+use super::flatten::{Flat, flatten};
+use super::halves::{self, Halves};
 use super::optimise::{self, Optimiser};
+use super::ring::{Ring, RingRow};
 use super::slots::{Interval, assign};
 use super::store::{ALIGN, Kind, Store};
-use super::{dump, lanes};
+use super::totals::Totals;
+use super::{dump, fuse, lanes};
 use crate::device::{Launch, ListId, Range};
 use crate::error::{Error, Result};
-use crate::kernels::copy::Copy;
+use crate::kernels::StepScalars;
 use crate::kernels::fill::FillWord;
-use crate::kernels::ring_write::RingWrite;
-use crate::kernels::{Kernel, StepScalars};
-use crate::tape::{Home, Node, Phase, Tape, Value, ValueId};
+use crate::tape::{Home, Phase, Precision, Tape, Value, ValueId};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// Rows of the scalar ring: steps between two reads of the losses, at most.
-pub const RING_ROWS: usize = 64;
-/// A quiet NaN that no computation produces: what poisoned slots hold.
-const POISON: u32 = 0x7fc0_dead;
+/// A quiet NaN that no computation produces, of two NaN halves: what poisoned slots hold.
+const POISON: u32 = 0x7fc0_7fad;
 
 /// Which weights a plan reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,7 +28,7 @@ pub enum Weights {
     Average,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Options {
     pub weights: Weights,
     /// Train: gradients are clipped and applied after the lanes.
@@ -39,6 +39,25 @@ pub struct Options {
     pub no_reuse: bool,
     /// NaN bits at the birth and death of every slot (another one).
     pub poison: bool,
+    /// Joins launches where that changes no result; on by default.
+    pub fuse: bool,
+    /// In mixed precision, nothing stored as f16 all the same (a proof of loss scaling: results are
+    /// those of f32).
+    pub no_half: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            weights: Weights::default(),
+            optimiser: None,
+            lanes: 1,
+            no_reuse: false,
+            poison: false,
+            fuse: true,
+            no_half: false,
+        }
+    }
 }
 
 /// What a compiled plan costs, beside the time.
@@ -52,6 +71,9 @@ pub struct PlanStats {
     pub slot_bytes: u64,
     /// Bytes of all temporaries if none shared a slot.
     pub tensor_bytes: u64,
+    /// Temporaries stored as f16, and what the slots would be without them.
+    pub halves: usize,
+    pub slot_bytes_f32: u64,
     pub flops: u64,
 }
 
@@ -72,21 +94,6 @@ pub struct Plan {
     pub hash: String,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Ring {
-    rows: Range,
-    control: Range,
-}
-
-/// What one step reported.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RingRow {
-    /// Sums over lanes, by name.
-    pub scalars: Vec<(String, f32)>,
-    /// Gradient norm, 1 if the step was applied, clip factor, steps skipped so far.
-    pub control: [f32; 4],
-}
-
 /// A launch, with what the planner and the dump need to know about it.
 #[derive(Debug, Clone)]
 pub(super) struct Planned {
@@ -95,39 +102,42 @@ pub(super) struct Planned {
     pub op: &'static str,
 }
 
-/// A node after aliases are resolved and refused in-place writes became copies.
-struct Flat {
-    kernel: Arc<dyn Kernel>,
-    binds: Vec<ValueId>,
-    writes: Vec<bool>,
-    phase: Phase,
-    op: &'static str,
-    /// Granted in-place write: the value whose slot the output takes over.
-    takes: Option<(ValueId, ValueId)>,
-}
-
 impl Plan {
     /// # Errors
-    /// A tensor that the device cannot bind; memory; a defect of the tape.
+    /// A tensor that the device cannot bind; memory; mixed precision on a device without f16; a
+    /// defect of the tape.
     pub fn compile(
         store: &mut Store,
         tape: &Tape,
         options: &Options,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Plan> {
-        let flat = flatten(tape);
+        let mut flat = flatten(tape);
+        let device = &store.device;
+        halves::supported(&device.describe(), device.caps(), tape.precision())?;
         let mut places = HashMap::new();
         let mut plan_maps = persistent(store, tape, options.weights, &mut places)?;
-        let (intervals, owners) = lifetimes(tape, &flat)?;
+        let mut joined = String::new();
+        if options.fuse {
+            let before = Totals::of(tape, &flat, &places)?;
+            let contracts = store.device.kind() != "cpu";
+            let done;
+            (flat, done) = fuse::fuse(tape, flat, contracts)?;
+            joined = dump::joined(&done, before, Totals::of(tape, &flat, &places)?);
+        }
+        let half_products = tape.precision() == Precision::Mixed && !options.no_half;
+        let halves = if half_products { Halves::choose(tape, &flat) } else { Halves::default() };
+        halves.lower(&mut flat);
+        let (intervals, owners) = lifetimes(tape, &flat, &halves)?;
         let (slot_of, words) = if options.no_reuse {
             ((0..intervals.len()).collect(), intervals.iter().map(|i| i.words).collect())
         } else {
             assign(&intervals)
         };
-        check_limits(store, tape, &words)?;
+        check_limits(store, tape, &halves, &words)?;
         let buffers = store.slots(&words)?;
         for (&value, &interval) in &owners {
-            let len = tape.shape(value).elements();
+            let len = halves.words(tape, value);
             places.insert(value, Range { buffer: buffers[slot_of[interval]], offset: 0, len });
         }
         let mut lane = vec![];
@@ -140,7 +150,7 @@ impl Plan {
                 poison(list, &intervals, &slot_of, &buffers, born);
             }
             let binds = node.binds.iter().map(|b| places[b]).collect();
-            let kernel = store.device.choose(&node.kernel, false)?;
+            let kernel = store.device.choose(&node.kernel, half_products)?;
             let launch = Launch { kernel, binds };
             list.push(Planned { launch, writes: node.writes.clone(), op: node.op });
             if options.poison {
@@ -149,12 +159,12 @@ impl Plan {
         }
         let merge = lanes::Merge::new(store, plan_maps.sum_buffer, options.lanes.max(1))?;
         if let Some(optimiser) = &options.optimiser {
-            let mut all = optimise::control(store, optimiser)?;
+            let mut all = optimise::control(store, optimiser, tape.precision())?;
             all.append(&mut update);
             all.extend(optimise::apply(store, optimiser)?);
             update = all;
             let scalars = plan_maps.sum_buffer.map(|s| Range { len: plan_maps.scalar_words, ..s });
-            plan_maps.ring = ring(store, scalars, &mut update)?;
+            plan_maps.ring = Ring::append(store, scalars, tape.precision(), &mut update)?;
         }
         let mut stats = PlanStats {
             lane_launches: lane.len(),
@@ -162,11 +172,15 @@ impl Plan {
             barriers: dump::barriers(lane.iter().chain(&update)),
             slots: words.len(),
             slot_bytes: words.iter().map(|&w| w as u64 * 4).sum(),
-            tensor_bytes: owners.keys().map(|&v| tape.shape(v).elements() as u64 * 4).sum(),
+            tensor_bytes: owners.keys().map(|&v| halves.words(tape, v) as u64 * 4).sum(),
+            halves: halves.len(),
+            slot_bytes_f32: 0,
             flops: 0,
         };
         stats.flops = lane.iter().chain(&update).map(|p| p.launch.kernel.cost().flops).sum();
-        let text = dump::text(store, tape, &lane, &update, &stats);
+        let full = lifetimes(tape, &flat, &Halves::default())?.0;
+        stats.slot_bytes_f32 = assign(&full).1.iter().map(|&w| w as u64 * 4).sum();
+        let text = dump::text(store, tape, &lane, &update, &stats) + &joined;
         let launches = |list: Vec<Planned>| list.into_iter().map(|p| p.launch).collect::<Vec<_>>();
         let (lane, update) = (launches(lane), launches(update));
         let all = lane.len() + update.len();
@@ -233,72 +247,10 @@ impl Plan {
         store: &mut Store,
         steps: std::ops::Range<u64>,
     ) -> Result<Vec<RingRow>> {
-        let Some(ring) = self.ring else {
-            return Err(Error::failed("the plan does not train and keeps no ring"));
-        };
-        if steps.end - steps.start > RING_ROWS as u64 {
-            return Err(Error::failed(format!("the ring holds {RING_ROWS} steps, not {steps:?}")));
+        match &self.ring {
+            Some(ring) => ring.read(store, &self.sums, steps),
+            None => Err(Error::failed("the plan does not train and keeps no ring")),
         }
-        let n = ring.rows.len / RING_ROWS;
-        let rows = store.read_f32(ring.rows)?;
-        let control = store.read_f32(ring.control)?;
-        let scalars = |row: usize| {
-            let named = self.sums.iter().filter(|(_, r)| r.len == 1);
-            named.map(|(name, r)| (name.clone(), rows[row * n + r.offset])).collect()
-        };
-        let read = |step: u64| {
-            let row = (step % RING_ROWS as u64) as usize;
-            let control = std::array::from_fn(|i| control[row * 4 + i]);
-            RingRow { scalars: scalars(row), control }
-        };
-        Ok(steps.map(read).collect())
-    }
-}
-
-/// Resolves aliases and decides in-place writes.
-fn flatten(tape: &Tape) -> Vec<Flat> {
-    let mut last_use = HashMap::new();
-    for (at, node) in tape.nodes().iter().enumerate() {
-        let reads = node.binds.iter().chain(node.init.as_ref().map(|(_, v)| v));
-        for &b in reads {
-            last_use.insert(tape.root(b), at);
-        }
-    }
-    let mut flat = vec![];
-    for (at, node) in tape.nodes().iter().enumerate() {
-        let binds: Vec<ValueId> = node.binds.iter().map(|&b| tape.root(b)).collect();
-        let takes = node.init.and_then(|(binding, from)| {
-            let from = tape.root(from);
-            let free = tape.value(from).home == Home::Temp
-                && tape.value(binds[binding]).home == Home::Temp
-                && last_use[&from] == at
-                && !binds.contains(&from);
-            if free {
-                return Some((from, binds[binding]));
-            }
-            flat.push(copy_node(tape, node, from, binds[binding]));
-            None
-        });
-        flat.push(Flat {
-            kernel: node.kernel.clone(),
-            binds,
-            writes: node.writes.clone(),
-            phase: node.phase,
-            op: node.op,
-            takes,
-        });
-    }
-    flat
-}
-
-fn copy_node(tape: &Tape, node: &Node, from: ValueId, to: ValueId) -> Flat {
-    Flat {
-        kernel: Arc::new(Copy { n: tape.shape(to).elements(), accum: false }),
-        binds: vec![from, to],
-        writes: vec![false, true],
-        phase: node.phase,
-        op: node.op,
-        takes: None,
     }
 }
 
@@ -385,7 +337,11 @@ fn persistent(
 }
 
 /// Intervals of all temporaries; values that share storage by an in-place write are one interval.
-fn lifetimes(tape: &Tape, flat: &[Flat]) -> Result<(Vec<Interval>, HashMap<ValueId, usize>)> {
+pub(super) fn lifetimes(
+    tape: &Tape,
+    flat: &[Flat],
+    halves: &Halves,
+) -> Result<(Vec<Interval>, HashMap<ValueId, usize>)> {
     let mut intervals: Vec<Interval> = vec![];
     let mut phases: Vec<Phase> = vec![];
     let mut owner: HashMap<ValueId, usize> = HashMap::new();
@@ -398,7 +354,7 @@ fn lifetimes(tape: &Tape, flat: &[Flat]) -> Result<(Vec<Interval>, HashMap<Value
             if tape.value(id).home != Home::Temp {
                 continue;
             }
-            let words = tape.shape(id).elements();
+            let words = halves.words(tape, id);
             let index = *owner.entry(id).or_insert_with(|| {
                 intervals.push(Interval { words, first: at, last: at });
                 phases.push(node.phase);
@@ -416,13 +372,13 @@ fn lifetimes(tape: &Tape, flat: &[Flat]) -> Result<(Vec<Interval>, HashMap<Value
     Ok((intervals, owner))
 }
 
-fn check_limits(store: &Store, tape: &Tape, words: &[usize]) -> Result<()> {
+fn check_limits(store: &Store, tape: &Tape, halves: &Halves, words: &[usize]) -> Result<()> {
     let limit = store.device.limits().max_binding_bytes.min(store.device.limits().max_buffer_bytes);
     let largest = words.iter().copied().max().unwrap_or(0) as u64 * 4;
     if largest <= limit {
         return Ok(());
     }
-    let guilty = tape.values().find(|(_, v)| v.shape.elements() as u64 * 4 == largest);
+    let guilty = tape.values().find(|&(id, _)| halves.words(tape, id) as u64 * 4 == largest);
     let what = guilty.map_or(String::new(), |(_, v)| format!(" ({} of {})", v.shape, v.op));
     Err(Error::device(format!("a tensor needs {} MiB in one piece{what}", largest >> 20))
         .at(store.device.describe())
@@ -448,27 +404,4 @@ fn poison(
             op: "poison",
         });
     }
-}
-
-/// Appends the launches that keep the sums and control words of this step.
-fn ring(store: &mut Store, sums: Option<Range>, update: &mut Vec<Planned>) -> Result<Option<Ring>> {
-    let Some(sums) = sums.filter(|s| s.len > 0) else { return Ok(None) };
-    let control = store.state("ctl", 4)?;
-    let mut keep = |store: &mut Store, source: Range| -> Result<Range> {
-        let words = source.len * RING_ROWS;
-        let rows =
-            Range { buffer: store.device.create_buffer(words, "ring")?, offset: 0, len: words };
-        update.push(Planned {
-            launch: Launch {
-                kernel: Arc::new(RingWrite { n: source.len, rows: RING_ROWS }),
-                binds: vec![source, rows],
-            },
-            writes: vec![false, true],
-            op: "ring",
-        });
-        Ok(rows)
-    };
-    let rows = keep(store, sums)?;
-    let control = keep(store, control)?;
-    Ok(Some(Ring { rows, control }))
 }

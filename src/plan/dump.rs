@@ -1,7 +1,9 @@
-//! A plan as text: one line a launch, with the barriers a hazard-tracking device will insert.
+//! A plan as text: one line a launch, with the barriers a hazard-tracking device will insert and an
+//! `h` behind ranges of halves.
 
 use super::compile::{PlanStats, Planned};
 use super::store::Store;
+use super::totals::Totals;
 use crate::device::BufferId;
 use crate::tape::Tape;
 use std::collections::HashMap;
@@ -61,9 +63,11 @@ pub(super) fn text(
                 .binds
                 .iter()
                 .zip(&planned.writes)
-                .map(|(r, w)| {
+                .enumerate()
+                .map(|(i, (r, w))| {
                     let mark = if *w { "*" } else { "" };
-                    format!("{mark}b{}+{}:{}", r.buffer.0, r.offset, r.len)
+                    let half = if kernel.half() >> i & 1 == 1 { "h" } else { "" };
+                    format!("{mark}b{}+{}:{}{half}", r.buffer.0, r.offset, r.len)
                 })
                 .collect();
             let [x, y, z] = kernel.grid();
@@ -96,6 +100,34 @@ pub(super) fn text(
         store.segments.len(),
         mib(segments as u64 * 4),
     );
+    if stats.halves > 0 {
+        let _ = writeln!(
+            out,
+            "{} values as f16 (h: words of two halves); without them the slots would be {:.1} MiB",
+            stats.halves,
+            mib(stats.slot_bytes_f32),
+        );
+    }
+    out
+}
+
+/// What was joined, and what the launches of the tape cost before and after.
+pub(super) fn joined(done: &[String], before: Totals, after: Totals) -> String {
+    let mut out = format!(
+        "[joined] {} -> {} launches, {} -> {} barriers, {:.1} -> {:.1} MiB of traffic, \
+         {:.1} -> {:.1} MiB of slots\n",
+        before.launches,
+        after.launches,
+        before.barriers,
+        after.barriers,
+        mib(before.bytes),
+        mib(after.bytes),
+        mib(before.slot_bytes),
+        mib(after.slot_bytes),
+    );
+    for what in done {
+        let _ = writeln!(out, "  {what}");
+    }
     out
 }
 

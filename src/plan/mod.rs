@@ -3,12 +3,18 @@
 
 mod compile;
 mod dump;
+mod flatten;
+mod fuse;
+mod halves;
 mod lanes;
 mod optimise;
+mod ring;
 mod slots;
 mod store;
+mod totals;
 
-pub use compile::{Options, Plan, PlanStats, RING_ROWS, RingRow, Weights};
+pub use compile::{Options, Plan, PlanStats, Weights};
 pub use optimise::Optimiser;
+pub use ring::{RING_ROWS, RingRow};
 pub use slots::{Interval, assign};
 pub use store::{Kind, ParamInit, ParamSpec, ParamTable, Store};

@@ -5,8 +5,9 @@ use super::store::{ALIGN, Store};
 use crate::device::{Launch, Range};
 use crate::error::Result;
 use crate::kernels::adamw::AdamW;
-use crate::kernels::grad_ctl::GradCtl;
+use crate::kernels::grad_ctl::{GradCtl, LossScaling};
 use crate::kernels::grad_norm::GradNormPartials;
+use crate::tape::{GOOD_STEPS, LOSS_SCALE, Precision};
 use std::sync::Arc;
 
 /// AdamW (Loshchilov & Hutter 2019) with gradient clipping by global norm and an exponential moving
@@ -39,8 +40,12 @@ impl Default for Optimiser {
 /// Partial sums of squares a segment.
 const PARTIALS: usize = 128;
 
-/// Gradient norm over all segments -> the control words (norm, apply, scale, skipped).
-pub(super) fn control(store: &mut Store, optimiser: &Optimiser) -> Result<Vec<Planned>> {
+/// Gradient norm over all segments -> the control words (norm, apply, factor, skipped).
+pub(super) fn control(
+    store: &mut Store,
+    optimiser: &Optimiser,
+    precision: Precision,
+) -> Result<Vec<Planned>> {
     let segments = store.segments.clone();
     let count = segments.len() * PARTIALS;
     let partials = store.state("grad_norm", count)?;
@@ -58,15 +63,29 @@ pub(super) fn control(store: &mut Store, optimiser: &Optimiser) -> Result<Vec<Pl
             op: "grad_norm",
         });
     }
+    let mut binds = vec![partials, control];
+    let scaling = (precision == Precision::Mixed).then(LossScaling::default);
+    if scaling.is_some() {
+        binds.extend([loss_scale(store)?, store.state(GOOD_STEPS, 1)?]);
+    }
     list.push(Planned {
+        writes: (0..binds.len()).map(|i| i >= 1).collect(),
         launch: Launch {
-            kernel: Arc::new(GradCtl { p: count, clip: optimiser.clip }),
-            binds: vec![partials, control],
+            kernel: Arc::new(GradCtl { p: count, clip: optimiser.clip, scaling }),
+            binds,
         },
-        writes: vec![false, true],
         op: "grad_norm",
     });
     Ok(list)
+}
+
+/// The state of loss scaling, at its start unless a step or a checkpoint has set it.
+fn loss_scale(store: &mut Store) -> Result<Range> {
+    let range = store.state(LOSS_SCALE, 1)?;
+    if store.read_f32(range)? == [0.0] {
+        store.write_f32(range, &[LossScaling::START])?;
+    }
+    Ok(range)
 }
 
 /// One AdamW dispatch a segment.

@@ -1,8 +1,10 @@
-//! From a kernel's WGSL template to validated code: preprocess, reflect, cross-compile.
+//! From a kernel's WGSL template to validated code: preprocess, lower, reflect, cross-compile.
 
+mod half;
 mod library;
 pub mod preprocess;
 mod reflect;
+mod tokens;
 
 pub use reflect::{Access, Binding, Element, Layout};
 
@@ -30,13 +32,20 @@ pub const STEP_BINDING: u32 = 9;
 /// # Errors
 /// A defect of the shader, located in the file it was written in.
 pub fn build(kernel: &dyn Kernel) -> Result<Shader> {
-    let text = preprocess::expand(kernel.name(), kernel.wgsl(), &kernel.consts())?;
-    reflect::compile(kernel.name(), text, kernel.needs())
+    reflect::compile(kernel.name(), expand(kernel)?, kernel.needs())
 }
 
-/// The preprocessed source alone: the key under which devices share pipelines.
+/// The final source alone: the key under which devices share pipelines.
 pub fn source(kernel: &dyn Kernel) -> Result<String> {
-    Ok(preprocess::expand(kernel.name(), kernel.wgsl(), &kernel.consts())?.source)
+    Ok(expand(kernel)?.source)
+}
+
+fn expand(kernel: &dyn Kernel) -> Result<preprocess::Expanded> {
+    let text = preprocess::expand(kernel.name(), kernel.wgsl(), &kernel.consts())?;
+    match kernel.half() {
+        0 => Ok(text),
+        mask => half::lower(text, mask),
+    }
 }
 
 /// The same shader in another language.

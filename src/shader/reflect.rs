@@ -12,6 +12,18 @@ use naga::{AddressSpace, ScalarKind, TypeInner};
 pub enum Element {
     F32,
     U32,
+    /// Stored in 16 bits, computed with in 32: what [`crate::kernels::Half`] makes of an f32 binding.
+    F16,
+}
+
+impl Element {
+    /// 32-bit words that hold `n` elements.
+    pub fn words(self, n: usize) -> usize {
+        match self {
+            Element::F16 => n.div_ceil(2),
+            Element::F32 | Element::U32 => n,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +37,7 @@ pub struct Binding {
     pub name: String,
     pub element: Element,
     pub access: Access,
-    /// Bytes of one array element: 4, or 16 for vec4.
+    /// Bytes of one array element: 4, or 16 for vec4; halves 2, or 8.
     pub stride: u32,
 }
 
@@ -102,7 +114,7 @@ fn reflect(name: &str, module: &naga::Module) -> Result<Layout> {
                     storage.resize(index + 1, None);
                 }
                 let (element, stride) = element(module, inner).ok_or_else(|| {
-                    bad(format!("binding {called} is not an array of f32 or u32"))
+                    bad(format!("binding {called} is not an array of f32, f16 or u32"))
                 })?;
                 let access = if access.contains(naga::StorageAccess::STORE) {
                     Access::ReadWrite
@@ -132,6 +144,7 @@ fn element(module: &naga::Module, inner: &TypeInner) -> Option<(Element, u32)> {
     };
     match (scalar.kind, scalar.width) {
         (ScalarKind::Float, 4) => Some((Element::F32, *stride)),
+        (ScalarKind::Float, 2) => Some((Element::F16, *stride)),
         (ScalarKind::Uint, 4) => Some((Element::U32, *stride)),
         _ => None,
     }

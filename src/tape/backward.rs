@@ -1,9 +1,10 @@
 //! The reverse pass: appends gradient launches to the same graph.
 
-use super::{Act, Home, Node, Param, Record, Tape, ValueId};
+use super::{Act, Home, LOSS_SCALE, Node, Param, Precision, Record, Tape, ValueId};
 use crate::error::{Error, Result};
 use crate::kernels::Kernel;
 use crate::kernels::copy::Copy;
+use crate::kernels::scale_by::ScaleBy;
 use crate::shader::Element;
 use crate::shape::Shape;
 use std::collections::HashSet;
@@ -107,7 +108,8 @@ impl Tape {
     }
 
     /// Appends the gradient of `sum of weight * loss` over the given scalars with respect to every
-    /// parameter on the tape.
+    /// parameter on the tape. In mixed precision every gradient comes multiplied by the state
+    /// [`LOSS_SCALE`], which the plan's optimiser divides out.
     ///
     /// # Errors
     /// A loss that is no scalar; an operation whose gradient does not depend on the incoming one; a
@@ -118,7 +120,7 @@ impl Tape {
                 return Err(Error::failed(format!("a loss is {}, no scalar", self.shape(loss))));
             }
             self.op = "loss";
-            let seed = self.constant(&[1], vec![weight])?;
+            let seed = self.seed(weight)?;
             self.add_grad(loss, seed)?;
         }
         while let Some(Record { op, output, backward }) = self.records.pop() {
@@ -134,6 +136,18 @@ impl Tape {
             }
         }
         Ok(())
+    }
+
+    /// The gradient that the reverse pass starts from at a loss of this weight.
+    fn seed(&mut self, weight: f32) -> Result<Act> {
+        if self.precision == Precision::F32 {
+            return self.constant(&[1], vec![weight]);
+        }
+        let (one, scale) = (self.constant(&[1], vec![1.0])?, self.state(LOSS_SCALE, &[1])?);
+        let seed = self.temp(&[1])?;
+        let kernel = ScaleBy { n: 1, factor: weight, accum: false };
+        self.launch(kernel, &[one.0, scale.0, seed.0])?;
+        Ok(seed)
     }
 
     /// Every gradient that the launches from `first` on produced must be computed from `dy`.

@@ -1,5 +1,6 @@
 //! Walks a tape node by node with the naive forms in f64: the oracle of the planner, and the carrier
-//! of finite differences.
+//! of finite differences. It rounds nothing, in mixed precision either: what plans lose there is
+//! measured against it.
 
 use super::{Home, Node, Tape, ValueId};
 use crate::kernels::{Bind, Io, MAX_BINDS, StepScalars};
@@ -29,11 +30,11 @@ impl<'t> Interpreter<'t> {
             }
             let n = value.shape.elements();
             let data = match (&value.home, value.element) {
-                (Home::Const(bits), Element::F32) => {
+                (Home::Const(bits), Element::F32 | Element::F16) => {
                     Words::Float(bits.iter().map(|w| f64::from(f32::from_bits(*w))).collect())
                 }
                 (Home::Const(bits), Element::U32) => Words::Index(bits.clone()),
-                (_, Element::F32) => Words::Float(vec![0.0; n]),
+                (_, Element::F32 | Element::F16) => Words::Float(vec![0.0; n]),
                 (_, Element::U32) => Words::Index(vec![0; n]),
             };
             words.insert(id, data);

@@ -6,9 +6,11 @@
 
 mod backward;
 pub mod interpret;
+mod precision;
 mod value;
 
 pub use backward::Target;
+pub use precision::{GOOD_STEPS, LOSS_SCALE, Precision};
 pub use value::{Act, Home, Idx, Param, Value, ValueId};
 
 use crate::error::{Error, Result};
@@ -61,6 +63,7 @@ pub struct Tape {
     params: HashMap<usize, Param>,
     written: Vec<bool>,
     phase: Option<Phase>,
+    precision: Precision,
     op: &'static str,
 }
 
@@ -73,6 +76,15 @@ impl std::fmt::Debug for Tape {
 impl Tape {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// How plans of this tape store its values; to be said before [`Tape::backward`].
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+    }
+
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     pub fn nodes(&self) -> &[Node] {

@@ -9,6 +9,7 @@ use super::folder::CHECKPOINTS;
 use crate::data::atomic::write_atomically_after;
 use crate::error::{Error, Result};
 use crate::plan::{Kind, Store};
+use crate::tape::{GOOD_STEPS, LOSS_SCALE};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -87,7 +88,10 @@ impl Snapshot {
                 }
             }
             let known: Vec<_> = store.states().map(|(n, r)| (n.to_string(), r.len)).collect();
-            for (name, len) in known {
+            // A run may go on in mixed precision; the scale of the loss then starts anew.
+            let unscaled = !self.tensors.contains_key(&format!("state.{LOSS_SCALE}"));
+            let may_miss = |name: &str| unscaled && [LOSS_SCALE, GOOD_STEPS].contains(&name);
+            for (name, len) in known.into_iter().filter(|(name, _)| !may_miss(name)) {
                 self.tensor(&format!("state.{name}"), &[len])?;
             }
         }

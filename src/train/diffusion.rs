@@ -75,6 +75,7 @@ pub fn record(
     grid: Grid,
     batch: usize,
 ) -> Result<()> {
+    tape.set_precision(config.train.precision);
     let mut s = Scope::new(tape, table);
     let (loss, _) = record_loss(&mut s, config, grid, batch)?;
     tape.report("nats_per_token", loss)?;

@@ -6,12 +6,14 @@ use super::progress::{Progress, short};
 use super::{Console, RunFolder, step_scalars, stop};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
+use crate::kernels::grad_ctl::LossScaling;
 use crate::plan::{Plan, RING_ROWS, Store};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Steps in a row whose gradient was not finite before a run gives up.
+/// Steps in a row whose gradient was not finite before a run gives up. In mixed precision the steps
+/// that look for a scale of the loss do not count.
 const MAX_SKIPPED: usize = 10;
 /// The live line moves at least this often, if steps are shorter.
 const SHOW_EVERY: Duration = Duration::from_secs(1);
@@ -222,10 +224,17 @@ impl Session {
             row.scalars.iter_mut().for_each(|(_, v)| *v /= lanes);
             loss = job.loss(&row.scalars);
             let [norm, applied, _, _] = row.control;
-            self.skipped = if applied == 0.0 { self.skipped + 1 } else { 0 };
+            let searching = row.loss_scale.is_some_and(|s| s > LossScaling::LEAST);
+            self.skipped = match applied == 0.0 {
+                true => self.skipped + usize::from(!searching),
+                false => 0,
+            };
             let mut line = serde_json::json!({ "step": step, "loss": loss, "grad_norm": norm });
             for (name, value) in &row.scalars {
                 line[name] = serde_json::json!(value);
+            }
+            if let Some(scale) = row.loss_scale {
+                line["loss_scale"] = serde_json::json!(scale);
             }
             if step == self.step {
                 line["seconds"] = serde_json::json!(progress.seconds());
@@ -242,7 +251,13 @@ impl Session {
                     "the gradient was not finite for {MAX_SKIPPED} steps, up to step {step}"
                 ))
                 .why(format!("loss {loss}"))
-                .help("lower train.lr or train.clip; the last checkpoint is good"));
+                .help(match row.loss_scale {
+                    None => "lower train.lr or train.clip; the last checkpoint is good",
+                    Some(_) => {
+                        "lower train.lr or train.clip, or continue with --precision f32; the last \
+                         checkpoint is good"
+                    }
+                }));
             }
         }
         Ok(loss)

@@ -53,6 +53,7 @@ pub fn record(
     [batch, h, w, c]: [usize; 4],
 ) -> Result<Losses> {
     let (model, kind) = (&config.model, config.quantiser.kind);
+    tape.set_precision(config.train.precision);
     let mut s = Scope::new(tape, table);
     let x = s.tape.input("x", &[batch, h, w, c])?;
     let losses = vqvae::training(&mut s, model, kind, x)?;

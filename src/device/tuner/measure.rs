@@ -1,6 +1,7 @@
 //! Checks the candidates against the baseline, then times them in turn.
 
 use super::Choice;
+use crate::device::widen::{narrow, widen};
 use crate::device::{Device, Launch, ListId, Range};
 use crate::error::Result;
 use crate::kernels::{Fill, Kernel, StepScalars};
@@ -80,11 +81,19 @@ fn race(
 fn bindings(device: &mut dyn Device, kernel: &dyn Kernel, layout: &Layout) -> Result<Vec<Range>> {
     let mut binds = vec![];
     for (i, len) in kernel.lens().into_iter().enumerate() {
-        let buffer = device.create_buffer(len, "tuner")?;
-        if layout.storage[i].element == Element::F32 {
-            device.write(buffer, 0, &Fill::Ints(-3, 3).bits(len, i as u64 + 1))?;
+        let element = layout.storage[i].element;
+        let words = element.words(len);
+        let buffer = device.create_buffer(words, "tuner")?;
+        let mut fill = Fill::Ints(-3, 3).bits(len, i as u64 + 1);
+        if element == Element::F16 {
+            let floats: Vec<f32> = fill.into_iter().map(f32::from_bits).collect();
+            fill = vec![0; words];
+            narrow(&floats, &mut fill);
         }
-        binds.push(Range { buffer, offset: 0, len });
+        if element != Element::U32 {
+            device.write(buffer, 0, &fill)?;
+        }
+        binds.push(Range { buffer, offset: 0, len: words });
     }
     Ok(binds)
 }
@@ -121,23 +130,34 @@ fn outputs(
 }
 
 /// Integers must be equal; floats differ by no more than the worst rounding of as many operations
-/// as go into one output, relative to the largest of them.
+/// as go into one output, relative to the largest of them, and halves by two roundings more.
 fn agree(kernel: &dyn Kernel, layout: &Layout, want: &[Vec<u32>], got: &[Vec<u32>]) -> bool {
     let written = layout.storage.iter().enumerate().filter(|(i, _)| layout.writes(*i));
     written.zip(want.iter().zip(got)).all(|((_, binding), (want, got))| {
         if binding.element == Element::U32 {
             return want == got;
         }
-        let float = |w: &u32| f64::from(f32::from_bits(*w));
+        let (want, got) = (floats(want, binding.element), floats(got, binding.element));
+        let stored = match binding.element {
+            Element::F16 => f64::from(half::f16::EPSILON),
+            _ => 0.0,
+        };
         let operations = kernel.cost().flops as f64 / want.len() as f64 + 8.0;
-        let largest =
-            want.iter().map(float).filter(|v| v.is_finite()).fold(0.0, |a, v| v.abs().max(a));
-        let tolerance = operations * f64::from(f32::EPSILON) * largest;
-        want.iter().zip(got).all(|(w, g)| {
-            let (w, g) = (float(w), float(g));
-            w == g || (w.is_nan() && g.is_nan()) || (w - g).abs() <= tolerance
-        })
+        let largest = want.iter().filter(|v| v.is_finite()).fold(0.0f64, |a, v| v.abs().max(a));
+        let tolerance = (operations * f64::from(f32::EPSILON) + stored) * largest;
+        want.into_iter()
+            .zip(got)
+            .all(|(w, g)| w == g || (w.is_nan() && g.is_nan()) || (w - g).abs() <= tolerance)
     })
+}
+
+fn floats(words: &[u32], element: Element) -> Vec<f64> {
+    if element != Element::F16 {
+        return words.iter().map(|w| f64::from(f32::from_bits(*w))).collect();
+    }
+    let mut wide = vec![0.0; 2 * words.len()];
+    widen(words, &mut wide);
+    wide.into_iter().map(f64::from).collect()
 }
 
 fn time(device: &mut dyn Device, list: ListId) -> Result<f64> {
