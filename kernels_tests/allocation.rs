@@ -1,5 +1,6 @@
 //! A training step allocates nothing: a counting allocator sees every thread of the CPU device, and
-//! on a GPU the device's own counts of buffers and pipelines stand still.
+//! on a GPU the device's own counts of buffers and pipelines stand still. And the nearest code of
+//! many rows among many codes holds nothing that grows with their product.
 //!
 //! One allocation is not ours: rayon hands a job to its pool through a queue that is a linked list of
 //! blocks of 63 jobs (crossbeam-deque's `Injector`), and a step of one lane is one such job. Hence
@@ -7,7 +8,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering::Relaxed};
 use vqforge::config::{Config, RateSchedule};
 use vqforge::data::Dataset;
 use vqforge::data::split::Split;
@@ -33,6 +34,9 @@ struct Counting;
 static ON: AtomicBool = AtomicBool::new(false);
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 static BYTES: AtomicUsize = AtomicUsize::new(0);
+/// Bytes that are held of those allocated while counting, and their maximum.
+static LIVE: AtomicIsize = AtomicIsize::new(0);
+static PEAK: AtomicIsize = AtomicIsize::new(0);
 static SIZES: [AtomicUsize; KEPT] = [const { AtomicUsize::new(0) }; KEPT];
 
 fn count(bytes: usize) {
@@ -42,6 +46,13 @@ fn count(bytes: usize) {
         if let Some(slot) = SIZES.get(at) {
             slot.store(bytes, Relaxed);
         }
+        hold(bytes as isize);
+    }
+}
+
+fn hold(change: isize) {
+    if ON.load(Relaxed) {
+        PEAK.fetch_max(LIVE.fetch_add(change, Relaxed) + change, Relaxed);
     }
 }
 
@@ -57,9 +68,11 @@ unsafe impl GlobalAlloc for Counting {
     }
     unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(size);
+        hold(-(layout.size() as isize));
         unsafe { System.realloc(old, layout, size) }
     }
     unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
+        hold(-(layout.size() as isize));
         unsafe { System.dealloc(old, layout) }
     }
 }
@@ -71,6 +84,8 @@ static ALLOCATOR: Counting = Counting;
 fn allocations(f: impl FnOnce()) -> (usize, Vec<usize>) {
     COUNT.store(0, Relaxed);
     BYTES.store(0, Relaxed);
+    LIVE.store(0, Relaxed);
+    PEAK.store(0, Relaxed);
     ON.store(true, Relaxed);
     f();
     ON.store(false, Relaxed);
@@ -179,7 +194,39 @@ fn a_training_step_allocates_nothing() {
         }
     }
     nearest_code_in_linear_memory();
+    nearest_code_keeps_no_scores();
     on_the_gpu();
+}
+
+/// 65,536 rows against 65,536 codes: 16 GiB of scores, if anyone kept them. The CPU form may hold its
+/// own copy of the codes and of the rows, with a word or two beside each.
+fn nearest_code_keeps_no_scores() {
+    const N: usize = 1 << 16;
+    const D: usize = 2;
+    let mut device = CpuDevice::new(2).expect("device");
+    let kernel = Arc::new(NearestCode::new(N, N, D));
+    let lens = kernel.lens();
+    let mut binds = vec![];
+    for len in lens {
+        let buffer = device.create_buffer(len, "binding").expect("buffer");
+        binds.push(Range { buffer, offset: 0, len });
+    }
+    // A lattice of 256 x 256 points: every score is exact, and row i is code i.
+    let points: Vec<u32> =
+        (0..N).flat_map(|i| [i / 256, i % 256]).map(|x| (x as f32).to_bits()).collect();
+    for range in &binds[..2] {
+        device.write(range.buffer, 0, &points).expect("write");
+    }
+    let launch = Launch { kernel, binds: binds.clone() };
+    let list = device.prepare(&[launch], &mut |_, _| {}).expect("prepare");
+    allocations(|| device.run(&[list], &StepScalars::default()).expect("run"));
+    let peak = PEAK.load(Relaxed);
+    println!("nearest code of {N} rows among {N} codes: {peak} bytes at most");
+    let bound = 4 * 2 * N * (D + 2);
+    assert!(0 < peak && peak as usize <= bound, "{peak} bytes > {bound}");
+    let mut idx = vec![0; N];
+    device.read(binds[2].buffer, 0, &mut idx).expect("read");
+    assert!(idx.iter().enumerate().all(|(i, &k)| k as usize == i));
 }
 
 /// 65,536 rows against as many codes: the scores would be 16 GiB. The first call allocates its

@@ -1,14 +1,20 @@
 //! Tests that need a device: every kernel in every form, and what is built from kernels.
 
+mod adjoint;
 mod agreement;
 mod compare;
 mod cross_compile;
 mod custom_op;
 mod device;
 mod engine;
+mod expected;
+mod faults;
 mod fixtures;
+mod fusion;
 mod gradients;
 mod half_kernels;
+mod kernels_md;
+mod large;
 mod layers;
 mod mixed;
 mod mlp_digits;

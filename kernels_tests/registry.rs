@@ -4,7 +4,9 @@
 
 use crate::compare::{equal_bits, within_bound};
 use crate::device;
+use crate::expected::Expectations;
 use std::sync::Arc;
+use std::time::Instant;
 use vqforge::device::{Device, Launch, Range};
 use vqforge::kernels::{Bind, Bounded, Caps, Case, Io, Real, Tier, registry};
 use vqforge::shader::{self, Element, Layout};
@@ -69,18 +71,13 @@ pub fn naive<T: Real>(
     (floats, words)
 }
 
-struct Checked {
-    /// Largest share of a derived bound that any element used.
-    used: f64,
-}
-
+/// Largest share of the derived bound that any element of a written binding used, or what is wrong.
 fn check(
     case: &Case,
     layout: &Layout,
-    form: &str,
     got: &Bits,
     want: &(Vec<Vec<Bounded>>, Bits),
-) -> Checked {
+) -> Result<f64, String> {
     let mut used = 0.0f64;
     for (i, binding) in layout.storage.iter().enumerate() {
         if !layout.writes(i) {
@@ -102,66 +99,109 @@ fn check(
                 within_bound(&floats, &want.0[i])
             }
         };
-        match outcome {
-            Ok(share) => used = used.max(share),
-            Err(e) => panic!(
-                "{} {} [{}], {form} form, {}: {e}\n{:?}",
-                case.kernel.name(),
-                case.kernel.variant(),
-                case.name,
-                binding.name,
-                case.kernel
-            ),
-        }
+        used = used.max(outcome.map_err(|e| format!("{}: {e}", binding.name))?);
     }
-    Checked { used }
+    Ok(used)
 }
 
-/// Every case, and every variant of it that `caps` allow, against its own naive form.
-fn run_all(form: &str, caps: Option<&Caps>, mut launch: impl FnMut(&Case, &Bits) -> Bits) {
+/// What a case must give: its inputs, and its outputs with their bounds.
+pub struct Oracle {
+    layout: Layout,
+    pub inputs: Bits,
+    want: (Vec<Vec<Bounded>>, Bits),
+}
+
+impl Oracle {
+    pub fn of(case: &Case) -> Self {
+        let layout = shader::build(&*case.kernel).unwrap_or_else(|e| panic!("{e}")).layout;
+        let inputs = inputs(case);
+        let want = naive(case, &layout, &inputs, Bounded::exact, |k, io| k.naive_bounded(io));
+        Oracle { layout, inputs, want }
+    }
+
+    /// Largest share of a derived bound that any element of `got` used.
+    ///
+    /// # Errors
+    /// The first element that is wrong, with the name of its binding.
+    pub fn judge(&self, case: &Case, got: &Bits) -> Result<f64, String> {
+        check(case, &self.layout, got, &self.want)
+    }
+
+    /// Tolerance over value, of every written float that is not 0.
+    pub fn relative_bounds(&self) -> Vec<f64> {
+        let written = (0..self.layout.storage.len()).filter(|&i| self.layout.writes(i));
+        let floats = written.flat_map(|i| &self.want.0[i]).filter(|b| b.value().is_finite());
+        floats.filter(|b| b.value() != 0.0).map(|b| b.tolerance() / b.value().abs()).collect()
+    }
+}
+
+/// Every case, and every variant of it that `caps` allow, against its own naive form; `place` is the
+/// device's description, by which failures may be expected.
+fn run_all(form: &str, place: &str, caps: &Caps, mut launch: impl FnMut(&Case, &Bits) -> Bits) {
+    let mut expected = Expectations::on(place);
+    let mut faults = vec![];
     for entry in registry() {
-        let (mut used, mut count, mut varied) = (0.0f64, 0, 0);
+        if std::env::var("ONLY").is_ok_and(|o| !o.split(',').any(|o| o == entry.name)) {
+            continue;
+        }
+        let (mut used, mut tiers, mut varied) = (0.0f64, [0; 3], 0);
+        let started = Instant::now();
+        let mut judge = |oracle: &Oracle, case: &Case| {
+            let got = launch(case, &oracle.inputs);
+            let label = format!("{} [{}]", case.kernel.variant(), case.name);
+            match expected.judge(entry.name, &label, oracle.judge(case, &got)) {
+                Ok(share) => used = used.max(share),
+                Err(e) => faults.push(format!("{} {label}: {e}\n{:?}", entry.name, case.kernel)),
+            }
+        };
         for mut case in (entry.cases)() {
+            if std::env::var("CASE").is_ok_and(|o| !case.name.contains(&o)) {
+                continue;
+            }
+            let t0 = Instant::now();
             assert_eq!(case.kernel.name(), entry.name);
-            let variants = caps.map_or(vec![], |caps| case.kernel.variants(caps));
-            let layout = shader::build(&*case.kernel).unwrap_or_else(|e| panic!("{e}")).layout;
-            let bits = inputs(&case);
-            let derived = naive(&case, &layout, &bits, Bounded::exact, |k, io| k.naive_bounded(io));
-            let got = launch(&case, &bits);
-            used = used.max(check(&case, &layout, form, &got, &derived).used);
-            count += 1;
+            let variants = case.kernel.variants(caps);
+            let oracle = Oracle::of(&case);
+            judge(&oracle, &case);
+            if t0.elapsed().as_secs_f64() > 3.0 {
+                eprintln!("{:.2} s {}", t0.elapsed().as_secs_f64(), case.name);
+            }
+            tiers[case.tier as usize] += 1;
             for variant in variants {
                 // One that rounds its factors has a bound of its own.
-                let own = variant.needs().coop_matrix > 0;
+                let rounds = variant.needs().coop_matrix > 0;
                 case.kernel = variant;
-                let want = own.then(|| {
-                    naive(&case, &layout, &bits, Bounded::exact, |k, io| k.naive_bounded(io))
-                });
-                let got = launch(&case, &bits);
-                let want = want.as_ref().unwrap_or(&derived);
-                used = used.max(check(&case, &layout, form, &got, want).used);
+                let own = rounds.then(|| Oracle::of(&case));
+                judge(own.as_ref().unwrap_or(&oracle), &case);
                 varied += 1;
             }
         }
+        let [exact, bound, near_ties] = tiers;
         println!(
-            "{:24} {form:4} {count:4} cases, {varied:4} of variants, {:5.1} % of the bound used",
+            "{:24} {form:4} {exact:3} exact {bound:3} bound {near_ties:2} near ties {varied:4} of \
+             variants {:6.1} % of the bound used {:6.1} s",
             entry.name,
-            100.0 * used
+            100.0 * used,
+            started.elapsed().as_secs_f64()
         );
     }
+    faults.extend(expected.unmet());
+    assert!(faults.is_empty(), "{form} form on {place}:\n{}", faults.join("\n"));
 }
 
 #[test]
 fn cpu_form_equals_naive() {
     let mut device = device::cpu(0);
-    run_all("cpu", None, |case, bits| on_device(&mut *device, case, bits));
+    let place = device.describe();
+    run_all("cpu", &place, &Caps::default(), |case, bits| on_device(&mut *device, case, bits));
 }
 
 #[test]
 fn wgsl_form_equals_naive() {
     let Some(mut device) = device::gpu() else { return };
     let caps = Caps { half_products: true, ..device.caps().clone() };
-    run_all("wgsl", Some(&caps), |case, bits| on_device(&mut **device, case, bits));
+    let place = device.describe();
+    run_all("wgsl", &place, &caps, |case, bits| on_device(&mut **device, case, bits));
 }
 
 /// The same launch at 1, 2 and 7 threads gives the same bits.

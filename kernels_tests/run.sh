@@ -1,6 +1,7 @@
 #!/bin/sh
-# Runs all tests. They want a Vulkan adapter: where there is none, a software one (Mesa's llvmpipe)
-# is installed first, with spirv-val, on systems that have apt-get.
+# Runs all tests, then those of the kernels on a second Vulkan driver. They want an adapter: where
+# there is none, a software one (Mesa's llvmpipe) is installed first, with spirv-val, on systems that
+# have apt-get.
 set -eu
 cd "$(dirname "$0")/.."
 cargo build --release
@@ -17,3 +18,34 @@ if ! target/release/vqforge devices 2>/dev/null | grep -qE ' (vulkan|metal|dx12)
     fi
 fi
 cargo test --release
+
+# SwiftShader differs from llvmpipe where drivers do: subgroups of 4, no f16, bindings of 1 GiB.
+# Debian ships it in chromium-common; the library alone is taken out of the package and kept.
+swiftshader="${XDG_CACHE_HOME:-$HOME/.cache}/vqforge-tests/swiftshader"
+fetch_swiftshader() {
+    [ ! -f "$swiftshader/vk_swiftshader_icd.json" ] || return 0
+    command -v apt-get >/dev/null 2>&1 && command -v dpkg-deb >/dev/null 2>&1 || return 1
+    work=$(mktemp -d)
+    fetched=0
+    (
+        cd "$work" && apt-get -q download chromium-common \
+            && dpkg-deb -x chromium-common_*.deb . \
+            && mkdir -p "$swiftshader" \
+            && mv usr/lib/chromium/libvk_swiftshader.so "$swiftshader" \
+            && mv usr/lib/chromium/vk_swiftshader_icd.json "$swiftshader"
+    ) || fetched=1
+    rm -r "$work"
+    return $fetched
+}
+if fetch_swiftshader; then
+    icd="$swiftshader/vk_swiftshader_icd.json"
+    for tests in registry::wgsl adjoint large quantiser as_in_torch_on_the_gpu; do
+        VK_DRIVER_FILES="$icd" VK_ICD_FILENAMES="$icd" VQFORGE_TEST_DEVICE=swiftshader \
+            cargo test --release --test kernels "$tests"
+    done
+elif [ "${CI:-}" = true ]; then
+    echo "SwiftShader (in Debian's chromium-common) is missing" >&2
+    exit 1
+else
+    echo "SKIPPED on SwiftShader: no Debian package chromium-common to take it from" >&2
+fi

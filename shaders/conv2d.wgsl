@@ -17,9 +17,13 @@ alias Columns = f32;
 @group(0) @binding(1) var<storage, read> w: array<Columns>;
 #if BIAS
 @group(0) @binding(2) var<storage, read> bias: array<Columns>;
+#endif
+#if !EPILOGUE
+#if BIAS
 @group(0) @binding(3) var<storage, read_write> y: array<Columns>;
 #else
 @group(0) @binding(2) var<storage, read_write> y: array<Columns>;
+#endif
 #endif
 
 const K: u32 = KH * KW * CIN;
@@ -51,20 +55,23 @@ fn load_a(corner: ALine, kb: u32, kk: u32) -> vec4<f32> {
 #endif
     let iy = corner.y + i32(tap / KW);
     let ix = corner.z + i32(tap % KW);
-    if tap >= KH * KW || u32(iy) >= H || u32(ix) >= W {
-        return vec4<f32>(0.0);
+    var v = vec4<f32>(0.0);
+    if tap < KH * KW && u32(iy) < H && u32(ix) < W {
+        v = x[(u32((corner.x + iy) * i32(W) + ix) * CIN + c) / 4u];
     }
-    return x[(u32((corner.x + iy) * i32(W) + ix) * CIN + c) / 4u];
+    return v;
 }
 #else
+// One return: compilers that inline an early one, as SwiftShader's, take minutes for 32 of them.
 fn element(corner: ALine, k: u32) -> f32 {
     let tap = k / CIN;
     let iy = corner.y + i32(tap / KW);
     let ix = corner.z + i32(tap % KW);
-    if tap >= KH * KW || u32(iy) >= H || u32(ix) >= W {
-        return 0.0;
+    var v = 0.0;
+    if tap < KH * KW && u32(iy) < H && u32(ix) < W {
+        v = x[u32((corner.x + iy) * i32(W) + ix) * CIN + k % CIN];
     }
-    return x[u32((corner.x + iy) * i32(W) + ix) * CIN + k % CIN];
+    return v;
 }
 fn load_a(corner: ALine, kb: u32, kk: u32) -> vec4<f32> {
     let k = kb + kk;
@@ -97,9 +104,13 @@ fn load_b(n: BLine, kb: u32, kk: u32) -> vec4<f32> {
 #endif
 }
 
-fn write(at: u32, n: u32, v: Columns) {
+fn write(at: u32, n: u32, sum: Columns) {
+    var v = sum;
 #if BIAS
-    y[at] = v + bias[n];
+    v += bias[n];
+#endif
+#if EPILOGUE
+    epilogue(at, v);  // declared by src/kernels/epilogue.rs
 #else
     y[at] = v;
 #endif

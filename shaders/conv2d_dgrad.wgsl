@@ -53,15 +53,17 @@ fn dy_at(line: ALine, k: u32) -> Summands {
     let t = k / COUT;
     let oy = line.y - i32(t / taps.y);
     let ox = line.z - i32(t % taps.y);
-    if t >= taps.x * taps.y || u32(oy) >= OH || u32(ox) >= OW {
-        return Summands(0.0);
-    }
-    let at = u32((line.x + oy) * i32(OW) + ox) * COUT + k % COUT;
+    // One return here and below: some compilers take minutes over many inlined early ones.
+    var v = Summands(0.0);
+    if t < taps.x * taps.y && u32(oy) < OH && u32(ox) < OW {
+        let at = u32((line.x + oy) * i32(OW) + ox) * COUT + k % COUT;
 #if DY_VEC4
-    return dy[at / 4u];
+        v = dy[at / 4u];
 #else
-    return dy[at];
+        v = dy[at];
 #endif
+    }
+    return v;
 }
 fn load_a(line: ALine, kb: u32, kk: u32) -> vec4<f32> {
     let k = kb + kk;
@@ -78,17 +80,18 @@ fn b_line(n: u32) -> BLine {
 }
 fn w_at(ci: BLine, k: u32) -> Summands {
     let t = k / COUT;
-    if t >= taps.x * taps.y {
-        return Summands(0.0);
-    }
-    let ky = phase.x + t / taps.y * STRIDE;
-    let kx = phase.y + t % taps.y * STRIDE;
-    let at = ((ky * KW + kx) * CIN + ci) * COUT + k % COUT;
+    var v = Summands(0.0);
+    if t < taps.x * taps.y {
+        let ky = phase.x + t / taps.y * STRIDE;
+        let kx = phase.y + t % taps.y * STRIDE;
+        let at = ((ky * KW + kx) * CIN + ci) * COUT + k % COUT;
 #if DY_VEC4
-    return w[at / 4u];
+        v = w[at / 4u];
 #else
-    return w[at];
+        v = w[at];
 #endif
+    }
+    return v;
 }
 fn load_b(ci: BLine, kb: u32, kk: u32) -> vec4<f32> {
     let k = kb + kk;

@@ -40,10 +40,9 @@ fn x_offset(corner: vec3<i32>, m: u32) -> u32 {
     let tap = m / CIN;
     let iy = corner.y + i32(tap / KW);
     let ix = corner.z + i32(tap % KW);
-    if u32(iy) >= H || u32(ix) >= W {
-        return NONE;
-    }
-    return u32((corner.x + iy) * i32(W) + ix) * CIN + m % CIN;
+    // One return: some compilers take minutes over many inlined early ones.
+    let at = u32((corner.x + iy) * i32(W) + ix) * CIN + m % CIN;
+    return select(NONE, at, u32(iy) < H && u32(ix) < W);
 }
 
 // Index of the first of four window elements.

@@ -21,9 +21,13 @@ alias Columns = f32;
 #endif
 #if BIAS
 @group(0) @binding(2) var<storage, read> bias: array<Columns>;
+#endif
+#if !EPILOGUE
+#if BIAS
 @group(0) @binding(3) var<storage, read_write> y: array<Columns>;
 #else
 @group(0) @binding(2) var<storage, read_write> y: array<Columns>;
+#endif
 #endif
 
 #if ACT
@@ -143,7 +147,11 @@ fn write(at: u32, n: u32, sum: Columns) {
 #if ACCUM
     y[at] += v;
 #else
+#if EPILOGUE
+    epilogue(at, v);  // declared by src/kernels/epilogue.rs
+#else
     y[at] = v;
+#endif
 #endif
 }
 

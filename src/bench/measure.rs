@@ -128,7 +128,7 @@ mod tests {
         fn name(&self) -> &'static str {
             "copy"
         }
-        fn wgsl(&self) -> &'static str {
+        fn wgsl(&self) -> &str {
             self.0.wgsl()
         }
         fn consts(&self) -> Vec<Const> {

@@ -1,7 +1,7 @@
 //! Elementwise sums, differences and products, with the second operand repeated.
 
 use super::{
-    Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, float, grid_1d, int,
+    Bind, Case, Const, Cost, Expr, Fill, Io, Kernel, Real, bindings, flag, float, grid_1d, int,
     wrong_binds,
 };
 use crate::naive_forms;
@@ -18,7 +18,7 @@ impl BinaryOp {
     pub const ALL: [BinaryOp; 3] = [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul];
 
     #[inline(always)]
-    fn of<T: Real>(self, a: T, b: T) -> T {
+    pub(super) fn of<T: Real>(self, a: T, b: T) -> T {
         match self {
             BinaryOp::Add => a + b,
             BinaryOp::Sub => a - b,
@@ -105,6 +105,13 @@ impl Kernel for Binary {
     fn cost(&self) -> Cost {
         let (n, accum) = (self.n as u64, u64::from(self.accum));
         Cost { flops: (2 + accum) * n, bytes: 4 * ((2 + accum) * n + self.b_len as u64) }
+    }
+    fn elementwise(&self) -> Option<Expr> {
+        let mut expr = Expr::default();
+        let (a, b) = (expr.load(0), expr.load(1));
+        let v = expr.binary(self.op, a, b);
+        let v = expr.scaled(self.alpha, v);
+        Some(expr.store(v, self.accum))
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
         const CHUNK: usize = 16_384;

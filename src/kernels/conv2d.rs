@@ -5,7 +5,8 @@ use super::cpu::correlate::{self, Correlation};
 use super::cpu::product::add_to_rows;
 use super::cpu::scratch;
 use super::{
-    Bind, Case, Const, ConvShape, Cost, Fill, Io, Kernel, Real, bindings, flag, wrong_binds,
+    Bind, Case, Const, ConvShape, Cost, Fill, Io, Kernel, Product, Real, bindings, flag,
+    wrong_binds,
 };
 use crate::naive_forms;
 
@@ -17,7 +18,7 @@ pub struct Conv2d {
 }
 
 /// x, weights, bias and y of a launch.
-type Operands<'io, T> = (&'io [T], &'io [T], Option<&'io [T]>, &'io mut [T]);
+pub(super) type Operands<'io, T> = (&'io [T], &'io [T], Option<&'io [T]>, &'io mut [T]);
 
 impl Conv2d {
     fn block(&self) -> Block {
@@ -38,7 +39,27 @@ impl Conv2d {
         }
     }
 
-    fn naive<T: Real>(&self, io: &mut Io<'_, T>) {
+    /// The CPU form; `then` gets every finished stretch of y with its offset.
+    pub(super) fn compute(
+        &self,
+        (x, w, bias, y): Operands<'_, f32>,
+        then: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
+        let s = self.shape.rows_of_pixels();
+        let layout = Correlation::forward(&s).layout();
+        scratch::with(layout.floats(), |packed| {
+            layout.pack_rows(packed, |k| &w[k * s.cout..][..s.cout]);
+            let forward = |_| Correlation::forward(&s);
+            correlate::run(1, forward, packed, x, y, false, |at, rows| {
+                if let Some(bias) = bias {
+                    add_to_rows(rows, bias);
+                }
+                then(at, rows);
+            });
+        });
+    }
+
+    pub(super) fn naive<T: Real>(&self, io: &mut Io<'_, T>) {
         let (s, (x, w, bias, y)) = (self.shape, self.operands(io));
         for n in 0..s.n {
             for oy in 0..s.oh() {
@@ -86,6 +107,7 @@ impl Kernel for Conv2d {
             flag("X_VEC4", s.cin.is_multiple_of(4)),
             flag("Y_VEC4", s.cout.is_multiple_of(4)),
             flag("BIAS", self.bias),
+            flag("EPILOGUE", false),
         ]);
         if s.cin.is_multiple_of(4) {
             consts.push(flag("WHOLE_TAPS", s.cin.is_multiple_of(block.bk)));
@@ -113,17 +135,10 @@ impl Kernel for Conv2d {
         Cost { flops: self.shape.flops(), bytes: 4 * words as u64 }
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
-        let (s, (x, w, bias, y)) = (self.shape.rows_of_pixels(), self.operands(io));
-        let layout = Correlation::forward(&s).layout();
-        scratch::with(layout.floats(), |packed| {
-            layout.pack_rows(packed, |k| &w[k * s.cout..][..s.cout]);
-            let forward = |_| Correlation::forward(&s);
-            correlate::run(1, forward, packed, x, y, false, |rows| {
-                if let Some(bias) = bias {
-                    add_to_rows(rows, bias);
-                }
-            });
-        });
+        self.compute(self.operands(io), |_, _| {});
+    }
+    fn product(&self) -> Option<Product> {
+        Some(Product::Conv2d(self.clone()))
     }
     naive_forms!();
 }

@@ -126,7 +126,7 @@ impl Kernel for Conv2dDgrad {
                     &w[((ky * s.kw + kx) * s.cin + ci) * s.cout..][..s.cout]
                 });
             }
-            correlate::run(phases, phase, packed, dy, dx, self.accum, |_| {});
+            correlate::run(phases, phase, packed, dy, dx, self.accum, |_, _| {});
         });
     }
     naive_forms!();

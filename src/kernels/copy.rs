@@ -1,7 +1,7 @@
 //! Copying: `y (+)= x`.
 
 use super::{
-    Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, grid_1d, wrong_binds,
+    Bind, Case, Const, Cost, Expr, Fill, Io, Kernel, Real, bindings, flag, grid_1d, wrong_binds,
 };
 use crate::naive_forms;
 use rayon::prelude::*;
@@ -52,6 +52,11 @@ impl Kernel for Copy {
     fn cost(&self) -> Cost {
         let n = self.n as u64;
         Cost { flops: u64::from(self.accum) * n, bytes: (2 + u64::from(self.accum)) * 4 * n }
+    }
+    fn elementwise(&self) -> Option<Expr> {
+        let mut expr = Expr::default();
+        let x = expr.load(0);
+        Some(expr.store(x, self.accum))
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
         const CHUNK: usize = 16_384;

@@ -28,7 +28,7 @@ impl Kernel for Half {
     fn name(&self) -> &'static str {
         self.inner.name()
     }
-    fn wgsl(&self) -> &'static str {
+    fn wgsl(&self) -> &str {
         self.inner.wgsl()
     }
     fn consts(&self) -> Vec<Const> {

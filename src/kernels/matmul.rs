@@ -6,7 +6,9 @@ use super::cpu::panels::{Layout, Panels};
 use super::cpu::product::{ColumnProduct, Right, RowProduct, Run, add_to_rows};
 use super::cpu::scratch;
 use super::unary::{self, Activation};
-use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, int, wrong_binds};
+use super::{
+    Bind, Case, Const, Cost, Fill, Io, Kernel, Product, Real, bindings, flag, int, wrong_binds,
+};
 use crate::naive_forms;
 use rayon::prelude::*;
 
@@ -30,7 +32,7 @@ pub struct Matmul {
 }
 
 /// a, w, bias and y of a launch.
-type Operands<'io, T> = (&'io [T], &'io [T], Option<&'io [T]>, &'io mut [T]);
+pub(super) type Operands<'io, T> = (&'io [T], &'io [T], Option<&'io [T]>, &'io mut [T]);
 
 impl Matmul {
     /// `y[m, n] = a[m, k] w[k, n]`, the plain form to start from.
@@ -67,7 +69,7 @@ impl Matmul {
         }
     }
 
-    fn naive<T: Real>(&self, io: &mut Io<'_, T>) {
+    pub(super) fn naive<T: Real>(&self, io: &mut Io<'_, T>) {
         let (a, w, bias, y) = self.operands(io);
         for b in 0..self.batch {
             let wb = if self.batched_b { b } else { 0 };
@@ -96,15 +98,60 @@ impl Matmul {
         }
     }
 
+    /// The CPU form; `then` gets every finished stretch of y with its offset.
+    pub(super) fn compute(
+        &self,
+        (a, w, bias, y): Operands<'_, f32>,
+        then: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
+        let layout = if self.ta { Layout::new } else { Layout::for_rows }(self.k, self.n);
+        let pack = |packed: &mut [f32], w: &[f32]| {
+            if self.tb {
+                layout.pack_columns(packed, self.k, |_, j| &w[j * self.k..][..self.k]);
+            } else {
+                layout.pack_rows(packed, |k| &w[k * self.n..][..self.n]);
+            }
+        };
+        let size = self.m * self.n;
+        let entries = y.par_chunks_mut(size).zip(a.par_chunks(self.m * self.k)).enumerate();
+        if self.batched_b {
+            entries.zip(w.par_chunks(self.k * self.n)).for_each(|((i, (y, a)), w)| {
+                scratch::with(layout.floats(), |packed| {
+                    pack(packed, w);
+                    let panels = Panels { layout, data: packed };
+                    self.entry(a, panels, bias, y, |at, y| then(i * size + at, y));
+                });
+            });
+        } else {
+            scratch::with(layout.floats(), |packed| {
+                pack(packed, w);
+                let panels = Panels { layout, data: packed };
+                entries.for_each(|(i, (y, a))| {
+                    self.entry(a, panels, bias, y, |at, y| then(i * size + at, y));
+                });
+            });
+        }
+    }
+
     /// The product of one batch entry with packed weights.
-    fn product(&self, a: &[f32], w: Panels<'_>, bias: Option<&[f32]>, y: &mut [f32]) {
-        y.par_chunks_mut(ROWS * self.n).enumerate().for_each(|(i, y)| match self.act {
-            // y + act(...) needs the argument of act by itself.
-            Some(_) if self.accum => scratch::with(y.len(), |v| {
-                self.rows(a, w, bias, i * ROWS, v, false);
-                y.iter_mut().zip(v).for_each(|(y, v)| *y += *v);
-            }),
-            _ => self.rows(a, w, bias, i * ROWS, y, self.accum),
+    fn entry(
+        &self,
+        a: &[f32],
+        w: Panels<'_>,
+        bias: Option<&[f32]>,
+        y: &mut [f32],
+        then: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
+        y.par_chunks_mut(ROWS * self.n).enumerate().for_each(|(i, y)| {
+            match self.act {
+                // y + act(...) needs the argument of act by itself.
+                Some(_) if self.accum => scratch::with(y.len(), |v| {
+                    self.rows(a, w, bias, i * ROWS, v, false);
+                    y.iter_mut().zip(v).for_each(|(y, v)| *y += *v);
+                }),
+                _ => self.rows(a, w, bias, i * ROWS, y, self.accum),
+            }
+            then(i * ROWS * self.n, y);
         });
     }
 
@@ -181,6 +228,7 @@ impl Kernel for Matmul {
             flag("BIAS", self.bias),
             flag("ACT", self.act.is_some()),
             flag("ACCUM", self.accum),
+            flag("EPILOGUE", false),
         ];
         consts.extend(self.act.map(|act| int("OP", act as usize)));
         consts.extend(self.block().consts());
@@ -209,30 +257,11 @@ impl Kernel for Matmul {
         Cost { flops: (outputs * (2 * self.k + act)) as u64, bytes: 4 * words as u64 }
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
-        let (a, w, bias, y) = self.operands(io);
-        let layout = if self.ta { Layout::new } else { Layout::for_rows }(self.k, self.n);
-        let pack = |packed: &mut [f32], w: &[f32]| {
-            if self.tb {
-                layout.pack_columns(packed, self.k, |_, j| &w[j * self.k..][..self.k]);
-            } else {
-                layout.pack_rows(packed, |k| &w[k * self.n..][..self.n]);
-            }
-        };
-        let entries = y.par_chunks_mut(self.m * self.n).zip(a.par_chunks(self.m * self.k));
-        if self.batched_b {
-            entries.zip(w.par_chunks(self.k * self.n)).for_each(|((y, a), w)| {
-                scratch::with(layout.floats(), |packed| {
-                    pack(packed, w);
-                    self.product(a, Panels { layout, data: packed }, bias, y);
-                });
-            });
-        } else {
-            scratch::with(layout.floats(), |packed| {
-                pack(packed, w);
-                let panels = Panels { layout, data: packed };
-                entries.for_each(|(y, a)| self.product(a, panels, bias, y));
-            });
-        }
+        self.compute(self.operands(io), |_, _| {});
+    }
+    /// One that adds to y leaves nothing for an epilogue to start from.
+    fn product(&self) -> Option<Product> {
+        (!self.accum).then(|| Product::Matmul(self.clone()))
     }
     naive_forms!();
 }

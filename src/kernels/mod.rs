@@ -33,8 +33,12 @@ pub mod copy;
 pub mod cpu;
 pub mod draw_tokens;
 pub mod ema_codebook;
+pub mod epilogue;
+pub mod expr;
 pub mod fill;
+pub mod finish_sums;
 pub mod fma_probe;
+pub mod fused;
 pub mod gather;
 pub mod grad_ctl;
 pub mod grad_norm;
@@ -71,6 +75,10 @@ pub use conv_shape::ConvShape;
 pub use conv2d::Conv2d;
 pub use conv2d_dgrad::Conv2dDgrad;
 pub use conv2d_wgrad::Conv2dWgrad;
+pub use epilogue::{Epilogue, Product};
+pub use expr::Expr;
+pub use finish_sums::FinishSums;
+pub use fused::Fused;
 pub use half::Half;
 pub use io::{Bind, Io, MAX_BINDS, StepScalars, wrong_binds};
 pub use matmul::Matmul;
@@ -115,7 +123,7 @@ pub trait Kernel: Debug + Send + Sync {
     /// File stem of the shader, and the name in dumps, tables and errors.
     fn name(&self) -> &'static str;
     /// The shader's source before preprocessing.
-    fn wgsl(&self) -> &'static str;
+    fn wgsl(&self) -> &str;
     /// Specialisation constants; every one must be used by the shader.
     fn consts(&self) -> Vec<Const>;
     /// Words of the `dims` uniform (`@binding(8)`), in the order of the shader's struct; row and
@@ -150,6 +158,20 @@ pub trait Kernel: Debug + Send + Sync {
     /// tuner measures them; the CPU device has no use for them.
     fn variants(&self, _caps: &Caps) -> Vec<Arc<dyn Kernel>> {
         vec![]
+    }
+    /// What the kernel computes, if that is one element from the elements at the same place: its
+    /// bindings are the inputs of the expression and last its output. The planner then joins it with
+    /// its neighbours.
+    fn elementwise(&self) -> Option<Expr> {
+        None
+    }
+    /// The kernel as a product that an expression may follow before its results are stored.
+    fn product(&self) -> Option<Product> {
+        None
+    }
+    /// The kernel as the last stage of a split sum, which may share its launch with others.
+    fn partial_sums(&self) -> Option<SumPartials> {
+        None
     }
     /// The CPU form. A kernel that is never hot keeps this default.
     fn cpu(&self, io: &mut Io<'_, f32>) {
@@ -198,6 +220,7 @@ pub fn registry() -> Vec<Entry> {
         Entry { name: "conv2d_dgrad", cases: conv2d_dgrad::cases },
         Entry { name: "conv2d_wgrad", cases: conv2d_wgrad::cases },
         Entry { name: "sum_partials", cases: sum_partials::cases },
+        Entry { name: "finish_sums", cases: finish_sums::cases },
         Entry { name: "col_sum", cases: col_sum::cases },
         Entry { name: "group_norm_stats", cases: group_norm::stats_cases },
         Entry { name: "group_norm", cases: group_norm::cases },
@@ -222,7 +245,10 @@ pub fn registry() -> Vec<Entry> {
         Entry { name: "ema_counts", cases: ema_codebook::counts_cases },
         Entry { name: "ema_codebook", cases: ema_codebook::cases },
         Entry { name: "kmeans_update", cases: kmeans_update::cases },
+        Entry { name: "conv2d_epilogue", cases: epilogue::conv2d_cases },
+        Entry { name: "matmul_epilogue", cases: epilogue::matmul_cases },
         Entry { name: "binary", cases: binary::cases },
+        Entry { name: "fused", cases: fused::cases },
         Entry { name: "scale_by", cases: scale_by::cases },
         Entry { name: "copy", cases: copy::cases },
         Entry { name: "fill", cases: fill::cases },

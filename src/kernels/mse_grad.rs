@@ -1,6 +1,9 @@
 //! Gradient of a squared difference with respect to its first operand.
 
-use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, float, grid_1d, wrong_binds};
+use super::binary::BinaryOp;
+use super::{
+    Bind, Case, Const, Cost, Expr, Fill, Io, Kernel, Real, flag, float, grid_1d, wrong_binds,
+};
 use crate::naive_forms;
 use rayon::prelude::*;
 
@@ -49,6 +52,14 @@ impl Kernel for MseGrad {
     fn cost(&self) -> Cost {
         let (n, accum) = (self.n as u64, u64::from(self.accum));
         Cost { flops: (2 + accum) * n, bytes: (3 + accum) * 4 * n }
+    }
+    fn elementwise(&self) -> Option<Expr> {
+        let mut expr = Expr::default();
+        let [a, b, dloss] = [0, 1, 2].map(|k| expr.load(k));
+        let scale = expr.scaled(self.factor, dloss);
+        let difference = expr.binary(BinaryOp::Sub, a, b);
+        let g = expr.binary(BinaryOp::Mul, scale, difference);
+        Some(expr.store(g, self.accum))
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
         const CHUNK: usize = 16_384;

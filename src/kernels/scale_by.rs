@@ -1,7 +1,9 @@
 //! Scaling by a scalar that lives on the device: an upstream loss coefficient, a learned scale.
 
+use super::binary::BinaryOp;
 use super::{
-    Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, float, grid_1d, wrong_binds,
+    Bind, Case, Const, Cost, Expr, Fill, Io, Kernel, Real, bindings, flag, float, grid_1d,
+    wrong_binds,
 };
 use crate::naive_forms;
 use rayon::prelude::*;
@@ -53,6 +55,13 @@ impl Kernel for ScaleBy {
     fn cost(&self) -> Cost {
         let (n, accum) = (self.n as u64, u64::from(self.accum));
         Cost { flops: (1 + accum) * n, bytes: (2 + accum) * 4 * n }
+    }
+    fn elementwise(&self) -> Option<Expr> {
+        let mut expr = Expr::default();
+        let (x, s) = (expr.load(0), expr.load(1));
+        let scale = expr.scaled(self.factor, s);
+        let v = expr.binary(BinaryOp::Mul, scale, x);
+        Some(expr.store(v, self.accum))
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
         const CHUNK: usize = 16_384;

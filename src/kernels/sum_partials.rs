@@ -1,6 +1,7 @@
 //! The second stage of sums that were split over workgroups.
 
-use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, grid_1d, wrong_binds};
+use super::copy::Copy;
+use super::{Bind, Case, Const, Cost, Expr, Fill, Io, Kernel, Real, flag, grid_1d, wrong_binds};
 use crate::naive_forms;
 use rayon::prelude::*;
 
@@ -18,7 +19,7 @@ impl SumPartials {
         if self.n.is_multiple_of(4) { 4 } else { 1 }
     }
 
-    fn naive<T: Real>(&self, io: &mut Io<'_, T>) {
+    pub(super) fn naive<T: Real>(&self, io: &mut Io<'_, T>) {
         let [Bind::In(partials), Bind::Out(y), ..] = &mut io.binds else {
             wrong_binds(self.name())
         };
@@ -54,6 +55,16 @@ impl Kernel for SumPartials {
     fn cost(&self) -> Cost {
         let words = self.n * (self.splits + 1 + usize::from(self.accum));
         Cost { flops: (self.n * self.splits) as u64, bytes: 4 * words as u64 }
+    }
+    /// A sum of one is a copy.
+    fn elementwise(&self) -> Option<Expr> {
+        if self.splits > 1 {
+            return None;
+        }
+        Copy { n: self.n, accum: self.accum }.elementwise()
+    }
+    fn partial_sums(&self) -> Option<SumPartials> {
+        Some(self.clone())
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
         /// Elements of y that stay in the first cache while the partials stream past.

@@ -1,8 +1,11 @@
 //! Activation functions, forward and backward.
 
+use super::binary::BinaryOp;
 use super::cpu::math::{self, vectorised};
+use super::expr::Step;
 use super::{
-    Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, grid_1d, int, wrong_binds,
+    Bind, Case, Const, Cost, Expr, Fill, Io, Kernel, Real, bindings, flag, grid_1d, int,
+    wrong_binds,
 };
 use crate::naive_forms;
 use rayon::prelude::*;
@@ -21,6 +24,16 @@ pub enum Activation {
 impl Activation {
     pub const ALL: [Activation; 4] =
         [Activation::Silu, Activation::GeluTanh, Activation::GeluSigmoid, Activation::Relu];
+
+    /// The function's name in `shaders/lib/activations.wgsl`; its derivative is `NAME_slope`.
+    pub(super) fn wgsl(self) -> &'static str {
+        match self {
+            Activation::Silu => "silu",
+            Activation::GeluTanh => "gelu_tanh",
+            Activation::GeluSigmoid => "gelu_sigmoid",
+            Activation::Relu => "relu",
+        }
+    }
 
     /// f(x), straight from the definition.
     pub fn value<T: Real>(self, x: T) -> T {
@@ -67,21 +80,51 @@ fn gelu_inner<T: Real>(x: T) -> T {
     T::of(2.0 * SQRT_2_PI) * (x + T::of(0.044715) * x * x * x)
 }
 
+#[inline(always)]
+fn gelu_tanh_slope(x: f32) -> f32 {
+    let s = math::sigmoid(gelu_inner(x));
+    let du = 2.0 * SQRT_2_PI as f32 * (1.0 + 3.0 * 0.044715 * x * x);
+    s + x * s * (1.0 - s) * du
+}
+
+#[inline(always)]
+fn gelu_sigmoid_slope(x: f32) -> f32 {
+    let s = math::sigmoid(1.702 * x);
+    s + 1.702 * x * s * (1.0 - s)
+}
+
+#[inline(always)]
+fn relu_slope(x: f32) -> f32 {
+    if x > 0.0 { 1.0 } else { 0.0 }
+}
+
+#[inline(always)]
+fn map(y: &mut [f32], f: impl Fn(f32) -> f32) {
+    for y in y {
+        *y = f(*y);
+    }
+}
+
 /// [`Activation::value`] of every element, with the vectorisable sigmoid: call it inside
 /// [`vectorised`].
 #[inline(always)]
 pub(super) fn apply(op: Activation, y: &mut [f32]) {
-    #[inline(always)]
-    fn map(y: &mut [f32], f: impl Fn(f32) -> f32) {
-        for y in y {
-            *y = f(*y);
-        }
-    }
     match op {
         Activation::Silu => map(y, math::silu),
         Activation::GeluTanh => map(y, |x| x * math::sigmoid(gelu_inner(x))),
         Activation::GeluSigmoid => map(y, |x| x * math::sigmoid(1.702 * x)),
         Activation::Relu => map(y, |x| if x < 0.0 { 0.0 } else { x }),
+    }
+}
+
+/// [`Activation::slope`] of every element, likewise.
+#[inline(always)]
+pub(super) fn apply_slope(op: Activation, y: &mut [f32]) {
+    match op {
+        Activation::Silu => map(y, math::silu_slope),
+        Activation::GeluTanh => map(y, gelu_tanh_slope),
+        Activation::GeluSigmoid => map(y, gelu_sigmoid_slope),
+        Activation::Relu => map(y, relu_slope),
     }
 }
 
@@ -99,16 +142,9 @@ fn slope_f32(op: Activation, accum: bool, x: &[f32], dy: &[f32], dx: &mut [f32])
     }
     match op {
         Activation::Silu => map(accum, x, dy, dx, math::silu_slope),
-        Activation::GeluTanh => map(accum, x, dy, dx, |x| {
-            let s = math::sigmoid(gelu_inner(x));
-            let du = 2.0 * SQRT_2_PI as f32 * (1.0 + 3.0 * 0.044715 * x * x);
-            s + x * s * (1.0 - s) * du
-        }),
-        Activation::GeluSigmoid => map(accum, x, dy, dx, |x| {
-            let s = math::sigmoid(1.702 * x);
-            s + 1.702 * x * s * (1.0 - s)
-        }),
-        Activation::Relu => map(accum, x, dy, dx, |x| if x > 0.0 { 1.0 } else { 0.0 }),
+        Activation::GeluTanh => map(accum, x, dy, dx, gelu_tanh_slope),
+        Activation::GeluSigmoid => map(accum, x, dy, dx, gelu_sigmoid_slope),
+        Activation::Relu => map(accum, x, dy, dx, relu_slope),
     }
 }
 
@@ -178,6 +214,18 @@ impl Kernel for Unary {
     fn cost(&self) -> Cost {
         let streams = if self.backward { 3 + u64::from(self.accum) } else { 2 };
         Cost { flops: 12 * self.n as u64, bytes: streams * 4 * self.n as u64 }
+    }
+    fn elementwise(&self) -> Option<Expr> {
+        let mut expr = Expr::default();
+        let x = expr.load(0);
+        let v = if self.backward {
+            let dy = expr.load(1);
+            let df = expr.push(Step::Slope(self.op, x));
+            expr.binary(BinaryOp::Mul, df, dy)
+        } else {
+            expr.push(Step::Value(self.op, x))
+        };
+        Some(expr.store(v, self.backward && self.accum))
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
         const CHUNK: usize = 4096;

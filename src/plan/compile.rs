@@ -6,7 +6,8 @@ use super::optimise::{self, Optimiser};
 use super::ring::{Ring, RingRow};
 use super::slots::{Interval, assign};
 use super::store::{ALIGN, Kind, Store};
-use super::{dump, lanes};
+use super::totals::Totals;
+use super::{dump, fuse, lanes};
 use crate::device::{Launch, ListId, Range};
 use crate::error::{Error, Result};
 use crate::kernels::StepScalars;
@@ -27,7 +28,7 @@ pub enum Weights {
     Average,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Options {
     pub weights: Weights,
     /// Train: gradients are clipped and applied after the lanes.
@@ -38,9 +39,25 @@ pub struct Options {
     pub no_reuse: bool,
     /// NaN bits at the birth and death of every slot (another one).
     pub poison: bool,
+    /// Joins launches where that changes no result; on by default.
+    pub fuse: bool,
     /// In mixed precision, nothing stored as f16 all the same (a proof of loss scaling: results are
     /// those of f32).
     pub no_half: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            weights: Weights::default(),
+            optimiser: None,
+            lanes: 1,
+            no_reuse: false,
+            poison: false,
+            fuse: true,
+            no_half: false,
+        }
+    }
 }
 
 /// What a compiled plan costs, beside the time.
@@ -96,16 +113,21 @@ impl Plan {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Plan> {
         let mut flat = flatten(tape);
-        let halves = match tape.precision() {
-            Precision::Mixed if !options.no_half => Halves::choose(tape, &flat),
-            _ => Halves::default(),
-        };
-        let half_products = tape.precision() == Precision::Mixed && !options.no_half;
         let device = &store.device;
         halves::supported(&device.describe(), device.caps(), tape.precision())?;
-        halves.lower(&mut flat);
         let mut places = HashMap::new();
         let mut plan_maps = persistent(store, tape, options.weights, &mut places)?;
+        let mut joined = String::new();
+        if options.fuse {
+            let before = Totals::of(tape, &flat, &places)?;
+            let contracts = store.device.kind() != "cpu";
+            let done;
+            (flat, done) = fuse::fuse(tape, flat, contracts)?;
+            joined = dump::joined(&done, before, Totals::of(tape, &flat, &places)?);
+        }
+        let half_products = tape.precision() == Precision::Mixed && !options.no_half;
+        let halves = if half_products { Halves::choose(tape, &flat) } else { Halves::default() };
+        halves.lower(&mut flat);
         let (intervals, owners) = lifetimes(tape, &flat, &halves)?;
         let (slot_of, words) = if options.no_reuse {
             ((0..intervals.len()).collect(), intervals.iter().map(|i| i.words).collect())
@@ -158,7 +180,7 @@ impl Plan {
         stats.flops = lane.iter().chain(&update).map(|p| p.launch.kernel.cost().flops).sum();
         let full = lifetimes(tape, &flat, &Halves::default())?.0;
         stats.slot_bytes_f32 = assign(&full).1.iter().map(|&w| w as u64 * 4).sum();
-        let text = dump::text(store, tape, &lane, &update, &stats);
+        let text = dump::text(store, tape, &lane, &update, &stats) + &joined;
         let launches = |list: Vec<Planned>| list.into_iter().map(|p| p.launch).collect::<Vec<_>>();
         let (lane, update) = (launches(lane), launches(update));
         let all = lane.len() + update.len();
@@ -315,7 +337,7 @@ fn persistent(
 }
 
 /// Intervals of all temporaries; values that share storage by an in-place write are one interval.
-fn lifetimes(
+pub(super) fn lifetimes(
     tape: &Tape,
     flat: &[Flat],
     halves: &Halves,

@@ -3,6 +3,7 @@
 
 use super::compile::{PlanStats, Planned};
 use super::store::Store;
+use super::totals::Totals;
 use crate::device::BufferId;
 use crate::tape::Tape;
 use std::collections::HashMap;
@@ -106,6 +107,26 @@ pub(super) fn text(
             stats.halves,
             mib(stats.slot_bytes_f32),
         );
+    }
+    out
+}
+
+/// What was joined, and what the launches of the tape cost before and after.
+pub(super) fn joined(done: &[String], before: Totals, after: Totals) -> String {
+    let mut out = format!(
+        "[joined] {} -> {} launches, {} -> {} barriers, {:.1} -> {:.1} MiB of traffic, \
+         {:.1} -> {:.1} MiB of slots\n",
+        before.launches,
+        after.launches,
+        before.barriers,
+        after.barriers,
+        mib(before.bytes),
+        mib(after.bytes),
+        mib(before.slot_bytes),
+        mib(after.slot_bytes),
+    );
+    for what in done {
+        let _ = writeln!(out, "  {what}");
     }
     out
 }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A node after aliases are resolved and refused in-place writes became copies.
+#[derive(Debug)]
 pub(super) struct Flat {
     pub kernel: Arc<dyn Kernel>,
     pub binds: Vec<ValueId>,

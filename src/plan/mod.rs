@@ -4,12 +4,14 @@
 mod compile;
 mod dump;
 mod flatten;
+mod fuse;
 mod halves;
 mod lanes;
 mod optimise;
 mod ring;
 mod slots;
 mod store;
+mod totals;
 
 pub use compile::{Options, Plan, PlanStats, Weights};
 pub use optimise::Optimiser;

@@ -8,6 +8,7 @@ macro_rules! fragments {
 
 const FRAGMENTS: &[(&str, &str)] = fragments![
     "activation",
+    "activations",
     "argmin",
     "attention_tile",
     "element",

@@ -242,7 +242,8 @@ struct View<'a> {
 }
 
 /// Runs correlations `phase(0..phases)` of a batch of images over disjoint pixels of `out`. Their
-/// right operands follow one another in `packed`, in their layouts.
+/// right operands follow one another in `packed`, in their layouts. `finish` gets every band that is
+/// complete, with its offset in `out`.
 pub fn run(
     phases: usize,
     phase: impl Fn(usize) -> Correlation + Sync,
@@ -250,27 +251,26 @@ pub fn run(
     source: &[f32],
     out: &mut [f32],
     accumulate: bool,
-    finish: impl Fn(&mut [f32]) + Sync,
+    finish: impl Fn(usize, &mut [f32]) + Sync,
 ) {
     let first = phase(0);
     let pitch = first.out[1] * first.n;
     let image = first.out[0] * pitch;
     // Bands of about PIXELS pixels in each phase.
     let band = (PIXELS.div_ceil(first.grid[1].max(1)) * first.out_step).max(1);
-    out.par_chunks_mut(image).zip(source.par_chunks(first.source_len())).for_each(
-        |(out, source)| {
-            out.par_chunks_mut(band * pitch).enumerate().for_each(|(i, out)| {
-                let rows = i * band..i * band + out.len() / pitch;
-                let mut rest = packed;
-                for correlation in (0..phases).map(&phase) {
-                    let layout = correlation.layout();
-                    let (data, tail) = rest.split_at(layout.floats());
-                    rest = tail;
-                    let b = Panels { layout, data };
-                    correlation.rows(source, b, out, rows.clone(), accumulate);
-                }
-                finish(out);
-            });
-        },
-    );
+    let images = out.par_chunks_mut(image).zip(source.par_chunks(first.source_len()));
+    images.enumerate().for_each(|(index, (out, source))| {
+        out.par_chunks_mut(band * pitch).enumerate().for_each(|(i, out)| {
+            let rows = i * band..i * band + out.len() / pitch;
+            let mut rest = packed;
+            for correlation in (0..phases).map(&phase) {
+                let layout = correlation.layout();
+                let (data, tail) = rest.split_at(layout.floats());
+                rest = tail;
+                let b = Panels { layout, data };
+                correlation.rows(source, b, out, rows.clone(), accumulate);
+            }
+            finish(index * image + i * band * pitch, out);
+        });
+    });
 }

@@ -1,0 +1,372 @@
+//! Faults in the text of shaders, run in this process.
+
+use super::{Mutant, Table, cases_of, inlined, outcome, with_kernel};
+use crate::device;
+use std::collections::HashSet;
+use std::sync::Arc;
+use vqforge::device::Device;
+use vqforge::kernels::Caps;
+use vqforge::shader;
+
+/// `text` stands once in the kernel's shader (fragments included) and becomes `fault`.
+struct Fault {
+    name: &'static str,
+    kernel: &'static str,
+    text: &'static str,
+    fault: &'static str,
+}
+
+const fn fault(
+    name: &'static str,
+    kernel: &'static str,
+    text: &'static str,
+    fault: &'static str,
+) -> Fault {
+    Fault { name, kernel, text, fault }
+}
+
+/// At least one for every kernel. [`super::sweeps`] plants more in all of them.
+const FAULTS: &[Fault] = &[
+    fault(
+        "pad off by one",
+        "conv2d",
+        "i32(oy * STRIDE) - i32(TOP),",
+        "i32(oy * STRIDE) - i32(TOP) + 1,",
+    ),
+    fault(
+        "pad off by one",
+        "conv2d_dgrad",
+        "% QW) + LEFT) / STRIDE)",
+        "% QW) + LEFT + 1u) / STRIDE)",
+    ),
+    fault("pad off by one", "conv2d_wgrad", "* STRIDE) - i32(TOP),", "* STRIDE) - i32(TOP) - 1,"),
+    fault(
+        "stride-2 phases swapped",
+        "conv2d_dgrad",
+        "let ky = phase.x + t / taps.y * STRIDE;\n        let kx = phase.y +",
+        "let ky = phase.y + t / taps.y * STRIDE;\n        let kx = phase.x +",
+    ),
+    fault(
+        "a tap too few at the edge of a phase",
+        "conv2d_dgrad",
+        "- phase.x + STRIDE - 1u) / STRIDE",
+        "- phase.x) / STRIDE",
+    ),
+    fault(
+        "last tile of the sum dropped",
+        "conv2d",
+        "kb < k_end; kb += BK",
+        "kb + BK <= k_end; kb += BK",
+    ),
+    fault(
+        "last tile of the sum dropped",
+        "matmul",
+        "kb < k_end; kb += BK",
+        "kb + BK <= k_end; kb += BK",
+    ),
+    fault(
+        "last tile of codes dropped",
+        "nearest_code",
+        "first_code < dims.k; first_code += TILE",
+        "first_code + TILE <= dims.k; first_code += TILE",
+    ),
+    fault(
+        "last tile of keys dropped",
+        "attention",
+        "first < dims.lk; first += TILE",
+        "first + TILE <= dims.lk; first += TILE",
+    ),
+    fault(
+        "tie to the highest index",
+        "nearest_code",
+        "let better = score < best.value;",
+        "let better = score <= best.value;",
+    ),
+    fault(
+        "tie to the highest index, between invocations",
+        "nearest_code",
+        "b.index < a.index)",
+        "b.index > a.index)",
+    ),
+    fault(
+        "norm of the code left out",
+        "nearest_code",
+        "norm$v[$c] - 2.0 *",
+        "0.0 * norm$v[$c] - 2.0 *",
+    ),
+    fault(
+        "group norm backward without mean(g)",
+        "group_norm_bwd",
+        "- Element(mean_g) - xhat",
+        "- xhat",
+    ),
+    fault(
+        "group norm backward without mean(g xhat)",
+        "group_norm_bwd",
+        " - xhat * mean_g_xhat)",
+        ")",
+    ),
+    fault("missing bias correction of m", "adamw", "(step.bias1 * m1)", "m1"),
+    fault("missing bias correction of v", "adamw", "sqrt(step.bias2 * v1)", "sqrt(v1)"),
+    fault(
+        "decay coupled to the gradient",
+        "adamw",
+        "let gradient = step.inv_lanes * ctl[2] * g[i];",
+        "let gradient = step.inv_lanes * ctl[2] * g[i] + WEIGHT_DECAY * p[i];",
+    ),
+    fault("a bad gradient is applied", "adamw", "|| ctl[1] == 0.0", "|| ctl[1] < 0.0"),
+    fault("lanes are summed, not averaged", "adamw", "step.inv_lanes * ctl[2]", "ctl[2]"),
+    fault(
+        "derivative of SiLU without its second term",
+        "unary",
+        "return s * (Element(1.0) + v * (Element(1.0) - s));",
+        "return s;",
+    ),
+    fault("bias left out", "matmul", "v += bias[n];", "v += 0.0 * bias[n];"),
+    fault("written instead of added", "matmul", "y[at] += v;", "y[at] = v;"),
+    fault("one w for the whole batch", "matmul", "return batch;", "return 0u;"),
+    fault("bias left out", "conv2d", "y[at] = v + bias[n];", "y[at] = v + 0.0 * bias[n];"),
+    fault("written instead of added", "conv2d_dgrad", "dx[at / 4u] += v;", "dx[at / 4u] = v;"),
+    fault(
+        "last pixel of a chunk left out",
+        "conv2d_wgrad",
+        "end = min(first + dims.chunk, dims.pixels);",
+        "end = min(first + dims.chunk, dims.pixels) - 1u;",
+    ),
+    fault("second chunk left out", "sum_partials", "var s = 1u;", "var s = 2u;"),
+    fault("second row of invocations left out", "col_sum", "var i = 1u;", "var i = 2u;"),
+    fault(
+        "variance of a sample",
+        "group_norm_stats",
+        "workgroup_sum(total(squares), lane) / count;",
+        "workgroup_sum(total(squares), lane) / (count - 1.0);",
+    ),
+    fault(
+        "beta left out",
+        "group_norm",
+        "* stat.y) + beta[channel];",
+        "* stat.y) + 0.0 * beta[channel];",
+    ),
+    fault("channels of another group", "group_norm", "channel / GROUP];", "channel % GROUPS];"),
+    fault("x for xhat", "group_norm_bwd_sums", "with_xhat += g * xhat;", "with_xhat += g * x[i];"),
+    fault(
+        "dbeta is dgamma",
+        "norm_param_grad",
+        "offset += sums[(2u * s + 1u) * CV + channel];",
+        "offset += sums[2u * s * CV + channel];",
+    ),
+    fault(
+        "last step of the tree left out",
+        "norm_param_grad",
+        "half >= COLUMNS;",
+        "half > COLUMNS;",
+    ),
+    fault(
+        "scale instead of 1 + scale",
+        "layer_norm",
+        "(Element(1.0) + m[modulation + i])",
+        "m[modulation + i]",
+    ),
+    fault(
+        "layer norm backward without mean(g)",
+        "layer_norm_bwd",
+        "upstream(row, i) - Element(mean_g)",
+        "upstream(row, i)",
+    ),
+    fault(
+        "layer norm backward without mean(g xhat)",
+        "layer_norm_bwd",
+        " - xhat * mean_g_xhat)",
+        ")",
+    ),
+    fault(
+        "statistics of the wrong row",
+        "layer_norm_bwd_params",
+        "let stat = stats[row];",
+        "let stat = stats[split];",
+    ),
+    fault("mass not rescaled", "attention", "mass = mass * shrink +", "mass = mass +"),
+    fault(
+        "log of the mass left out",
+        "attention",
+        "highest[$r] + log(total_mass[$r]);",
+        "highest[$r];",
+    ),
+    fault("scores not scaled", "attention", "s.r$r * dims.scale, valid", "s.r$r, valid"),
+    fault("delta left out", "attention_bwd_kv", "(dp.r$r - column_delta)", "dp.r$r"),
+    fault("dk not scaled", "attention_bwd_kv", "key$chunk.r$r * dims.scale,", "key$chunk.r$r,"),
+    fault("delta left out", "attention_bwd_q", "(dp.r$r - vec4<f32>(row_delta[$r]))", "dp.r$r"),
+    fault("first element left out", "attention_delta", "var j = 0u; j < DV", "var j = 1u; j < DV"),
+    fault(
+        "every invocation has its own maximum",
+        "softmax_rows",
+        "highest = workgroup_max(highest, lane);",
+        "",
+    ),
+    fault(
+        "log of the mass left out",
+        "softmax_ce",
+        "(highest - logit) + log_mass",
+        "(highest - logit)",
+    ),
+    fault("weight left out", "softmax_ce", "value = weight[row] * (", "value = ("),
+    fault(
+        "onehot left out",
+        "softmax_ce_bwd",
+        "(exp(logits[i] - Element(lse[row])) - onehot)",
+        "(exp(logits[i] - Element(lse[row])) - 0.0 * onehot)",
+    ),
+    fault("pixel off by one", "upsample2x", "column / 2u)", "(column + 1u) / 2u)"),
+    fault("one pixel twice", "upsample2x_bwd", "dy[lower + CV]", "dy[lower]"),
+    fault(
+        "last code of a workgroup left out",
+        "code_sums",
+        "if code < PER * CODES {",
+        "if code + 1u < PER * CODES {",
+    ),
+    fault(
+        "counts not added to",
+        "code_sums",
+        "counts[code$s] += f32(count$s);",
+        "counts[code$s] = f32(count$s);",
+    ),
+    fault("past the table is not zero", "gather", "y[i] = Element(0.0);", "y[i] = Element(1.0);"),
+    fault("a row too many", "gather", "let row = idx[i / D];", "let row = idx[i / D] + 1u;"),
+    fault("counts not weighted", "ema_counts", "(1.0 - DECAY) * counts[i]", "counts[i]"),
+    fault("smoothing left out", "ema_codebook", "(ema_n[i / D] + EPS)", "ema_n[i / D]"),
+    fault("codebook of a bad step", "ema_codebook", "|| !(ctl[1] > 0.0)", "|| ctl[1] < 0.0"),
+    fault(
+        "an empty cluster is divided",
+        "kmeans_update",
+        "counts[i / D] > 0.0",
+        "counts[i / D] >= 0.0",
+    ),
+    fault("difference turned round", "binary", "(a[i] - second)", "(second - a[i])"),
+    fault("b repeats by the wrong index", "binary", "b[i % B_LEN]", "b[i / B_LEN]"),
+    fault("factor left out", "scale_by", "FACTOR * s[0] * x[i]", "s[0] * x[i] + 0.0 * FACTOR"),
+    fault("written instead of added", "copy", "y[i] += x[i];", "y[i] = x[i];"),
+    fault("complement of the pattern", "fill", "y[i] = dims.bits;", "y[i] = ~dims.bits;"),
+    fault("a round too many", "fma_probe", "round < dims.rounds;", "round <= dims.rounds;"),
+    fault(
+        "an infinity counts",
+        "sum_all",
+        "select(0.0, x[i] * x[i], finite)",
+        "select(x[i] * x[i], x[i] * x[i], finite)",
+    ),
+    fault(
+        "a chunk reads on",
+        "sum_all",
+        "min((w + 1u) * dims.chunk, dims.n)",
+        "min((w + 1u) * dims.chunk + 1u, dims.n)",
+    ),
+    fault("last step of the tree left out", "sum_finish", "half > 0u;", "half > 1u;"),
+    fault("gradient turned round", "mse_grad", "(a[i] - b[i])", "(b[i] - a[i])"),
+    fault("mean over one position too many", "mean_pool", "sum / f32(HW)", "sum / f32(HW + 1u)"),
+    fault(
+        "gradient of the wrong image",
+        "mean_pool_bwd",
+        "i / (HW * C_LEN) * C_LEN",
+        "i / HW * C_LEN",
+    ),
+    fault("norm of absolute values", "grad_norm", "g[i] * g[i]", "abs(g[i])"),
+    fault(
+        "small gradients are enlarged",
+        "grad_ctl",
+        "min(1.0, CLIP / (norm + 1e-6))",
+        "CLIP / (norm + 1e-6)",
+    ),
+    fault("skipped steps not counted", "grad_ctl", "ctl[3] += 1.0;", ""),
+    fault(
+        "ring does not wrap",
+        "ring_write",
+        "(step.ring_row % dims.rows)",
+        "min(step.ring_row, dims.rows - 1u)",
+    ),
+    fault("nine rounds", "philox", "round < 10u", "round < 9u"),
+    fault("lanes draw the same masks", "mask_tokens", "step.sample_base + b", "b"),
+    fault(
+        "temperature of the wrong side",
+        "draw_tokens",
+        "(l - largest) / step.temperature",
+        "(l - largest) * step.temperature",
+    ),
+    fault(
+        "guidance on the wrong branch",
+        "draw_tokens",
+        "return u + step.guidance",
+        "return (l_c - lse_c) + step.guidance",
+    ),
+];
+
+/// Where a fault was noticed: `(case, message)`. Cases whose shader does not hold the text after
+/// preprocessing (another switch) are passed over; a fault in none of them is an error.
+fn hunt(device: &mut dyn Device, caps: &Caps, f: &Fault) -> Result<(String, String), String> {
+    let (mut found, mut survived, mut seen) = (false, 0, HashSet::new());
+    for case in cases_of(f.kernel, caps) {
+        let text = inlined(&*case.kernel);
+        match text.matches(f.text).count() {
+            0 => continue,
+            1 => found = true,
+            n => return Err(format!("the text stands {n} times in {}", f.kernel)),
+        }
+        let plain = leak(&mut seen, text.clone());
+        let changed = leak(&mut seen, text.replace(f.text, f.fault));
+        let control = Mutant { wgsl: Some(plain), ..Mutant::of(&case.kernel) };
+        let mutant = Mutant { wgsl: Some(changed), ..Mutant::of(&case.kernel) };
+        let source = |m: &Mutant| shader::source(m).unwrap_or_else(|e| panic!("{}: {e}", f.name));
+        if source(&mutant) == source(&control) {
+            continue;
+        }
+        if let Err(e) = shader::build(&mutant) {
+            return Err(format!("it does not compile: {e}"));
+        }
+        match outcome(device, &with_kernel(&case, Arc::new(mutant))) {
+            Ok(_) => survived += 1,
+            Err(message) => {
+                let fair = outcome(device, &with_kernel(&case, Arc::new(control)));
+                fair.map_err(|e| format!("{} fails without the fault: {e}", case.name))?;
+                return Ok((format!("{} [{}]", case.kernel.variant(), case.name), message));
+            }
+        }
+    }
+    match found {
+        true => Err(format!("nothing noticed it in {survived} cases")),
+        false => Err("its text is not in the shader".into()),
+    }
+}
+
+/// A `'static` copy, one for each text: the same shader is compiled once.
+fn leak(seen: &mut HashSet<&'static str>, text: String) -> &'static str {
+    if let Some(known) = seen.get(text.as_str()) {
+        return known;
+    }
+    let kept: &'static str = Box::leak(text.into_boxed_str());
+    seen.insert(kept);
+    kept
+}
+
+#[test]
+fn planted_in_shaders() {
+    let Some(mut device) = device::gpu() else { return };
+    let caps = device.caps().clone();
+    let (mut table, mut escaped) = (Table::default(), vec![]);
+    for f in FAULTS {
+        match hunt(&mut **device, &caps, f) {
+            Ok((case, _)) => {
+                let by = format!("registry::wgsl_form_equals_naive, {case}");
+                table.row(f.name, &format!("{}.wgsl", f.kernel), &by);
+            }
+            Err(e) => escaped.push(format!("{} in {}: {e}", f.name, f.kernel)),
+        }
+    }
+    println!("{}", table.0);
+    assert!(escaped.is_empty(), "{}", escaped.join("\n"));
+}
+
+/// Every kernel is planted in, whatever is added to the registry.
+#[test]
+fn no_kernel_is_forgotten() {
+    for entry in vqforge::kernels::registry() {
+        assert!(FAULTS.iter().any(|f| f.kernel == entry.name), "no fault for {}", entry.name);
+    }
+}
