@@ -212,7 +212,6 @@ impl Blocked for Matmul {
         let mut consts = vec![
             int("K", self.k),
             int("N", self.n),
-            flag("K_TAIL", !self.k.is_multiple_of(block.bk)),
             flag("A_ALONG_K", !self.ta),
             flag("B_ALONG_K", self.tb),
             flag("A_VEC4", if self.ta { self.m.is_multiple_of(4) } else { k4 }),
@@ -224,6 +223,10 @@ impl Blocked for Matmul {
             flag("ACCUM", self.accum),
             flag("EPILOGUE", false),
         ];
+        // Two scalar operands along k look at every k anyway.
+        if self.ta || !self.tb || k4 {
+            consts.push(flag("K_TAIL", !self.k.is_multiple_of(block.bk)));
+        }
         consts.extend(self.act.map(|act| int("OP", act as usize)));
         consts.extend(block.consts(!self.ta));
         consts
