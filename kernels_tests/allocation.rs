@@ -14,7 +14,7 @@ use vqforge::data::Dataset;
 use vqforge::data::split::Split;
 use vqforge::device::{self, CpuDevice, Device, Launch, Range};
 use vqforge::kernels::nearest_code::NearestCode;
-use vqforge::kernels::{Fill, Kernel, StepScalars};
+use vqforge::kernels::{Kernel, StepScalars};
 use vqforge::tape::Precision;
 use vqforge::train::codes::Tokenizer;
 use vqforge::train::diffusion::DiffusionJob;
