@@ -63,9 +63,9 @@ const FAULTS: &[Fault] = &[
         name: "tie to the highest index",
         edits: &[(
             "src/kernels/cpu/nearest.rs",
-            "let better = simd.less_than_f32s(least, self.score);",
-            "let better = if {on} { simd.less_than_or_equal_f32s(least, self.score) } \
-             else { simd.less_than_f32s(least, self.score) };",
+            "let better = simd.less_than_f32s(score, self.score);",
+            "let better = if {on} { simd.less_than_or_equal_f32s(score, self.score) } \
+             else { simd.less_than_f32s(score, self.score) };",
         )],
         test: KERNELS_CPU,
     },

@@ -279,7 +279,8 @@ pub fn cases() -> Vec<Case> {
         // Vectors of 1 and -1 in 4 and 16 dimensions have lengths 2 and 4: all is exact.
         for d in [4, 16] {
             let signs = |n: usize, turn: usize| {
-                let sign = |i: usize| if (i * i / 3 + i / turn) % 2 == 0 { 1.0 } else { -1.0 };
+                let sign =
+                    |i: usize| if (i * i / 3 + i / turn).is_multiple_of(2) { 1.0 } else { -1.0 };
                 Fill::F32((0..n * d).map(sign).collect())
             };
             let kernel = NearestCode { cosine: true, margin, ..NearestCode::new(67, 150, d) };
@@ -287,7 +288,8 @@ pub fn cases() -> Vec<Case> {
         }
         // Every third row and every fourth code is zero.
         let holes = |n: usize, every: usize| {
-            let component = |i: usize| if i / 8 % every == 0 { 0.0 } else { (i % 5) as f32 - 1.5 };
+            let component =
+                |i: usize| if (i / 8).is_multiple_of(every) { 0.0 } else { (i % 5) as f32 - 1.5 };
             Fill::F32((0..n * 8).map(component).collect())
         };
         let kernel = NearestCode { cosine: true, margin, ..NearestCode::new(50, 40, 8) };
