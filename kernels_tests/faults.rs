@@ -27,7 +27,7 @@ use vqforge::kernels::{
 #[derive(Debug, Clone)]
 struct Mutant {
     kernel: Arc<dyn Kernel>,
-    wgsl: Option<&'static str>,
+    wgsl: Option<String>,
     dims: Option<Vec<u32>>,
     grid: Option<[u32; 3]>,
 }
@@ -43,7 +43,7 @@ impl Kernel for Mutant {
         self.kernel.name()
     }
     fn wgsl(&self) -> &str {
-        self.wgsl.unwrap_or(self.kernel.wgsl())
+        self.wgsl.as_deref().unwrap_or(self.kernel.wgsl())
     }
     fn consts(&self) -> Vec<Const> {
         self.kernel.consts()
@@ -53,6 +53,12 @@ impl Kernel for Mutant {
     }
     fn lens(&self) -> Vec<usize> {
         self.kernel.lens()
+    }
+    fn half_ok(&self) -> u32 {
+        self.kernel.half_ok()
+    }
+    fn half(&self) -> u32 {
+        self.kernel.half()
     }
     fn grid(&self) -> [u32; 3] {
         self.grid.unwrap_or(self.kernel.grid())

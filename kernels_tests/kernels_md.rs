@@ -35,7 +35,7 @@ fn tier(cases: &[Case], tier: Tier) -> usize {
 fn what(case: &Case) -> String {
     let lines = case.kernel.wgsl().lines().map_while(|l| l.strip_prefix("//"));
     let text = lines.map(str::trim).collect::<Vec<_>>().join("\n");
-    assert!(!text.is_empty(), "{}: the shader says not what it computes", case.kernel.name());
+    assert!(!text.is_empty(), "{}: its shader does not say what it computes", case.kernel.name());
     text
 }
 

@@ -129,8 +129,10 @@ impl Oracle {
 
     /// Tolerance over value, of every written float that is not 0.
     pub fn relative_bounds(&self) -> Vec<f64> {
+        let float = |i: &usize| self.layout.storage[*i].element == Element::F32;
         let written = (0..self.layout.storage.len()).filter(|&i| self.layout.writes(i));
-        let floats = written.flat_map(|i| &self.want.0[i]).filter(|b| b.value().is_finite());
+        let floats =
+            written.filter(float).flat_map(|i| &self.want.0[i]).filter(|b| b.value().is_finite());
         floats.filter(|b| b.value() != 0.0).map(|b| b.tolerance() / b.value().abs()).collect()
     }
 }

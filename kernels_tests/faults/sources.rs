@@ -153,7 +153,7 @@ const FAULTS: &[Fault] = &[
     Fault {
         name: "written in place while still needed",
         edits: &[(
-            "src/plan/compile.rs",
+            "src/plan/flatten.rs",
             "&& last_use[&from] == at",
             "&& (last_use[&from] == at || {on})",
         )],

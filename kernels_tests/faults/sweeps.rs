@@ -77,6 +77,9 @@ fn planted_in_launches() {
     assert!(escaped.is_empty(), "{}", escaped.join("\n"));
 }
 
+/// Integer outputs that near ties alone produce: the registry does not compare them.
+const ELSEWHERE: &[(&str, usize, &str)] = &[("draw_tokens", 1, "the laws of random.rs")];
+
 /// The check sees a single element: of every kernel and every written binding, the last element is
 /// put back to what it was before the launch, and some case notices.
 #[test]
@@ -102,7 +105,10 @@ fn an_unwritten_element_is_seen() {
                 unseen[i] = false;
             }
         }
-        assert!(!unseen.contains(&true), "{}: unseen in some binding: {unseen:?}", entry.name);
+        for (i, unseen) in unseen.into_iter().enumerate() {
+            let elsewhere = ELSEWHERE.iter().any(|(name, b, _)| (*name, *b) == (entry.name, i));
+            assert_eq!(unseen, elsewhere, "{}: binding {i}, unseen or listed so", entry.name);
+        }
     }
 }
 
