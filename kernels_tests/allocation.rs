@@ -14,7 +14,7 @@ use vqforge::data::Dataset;
 use vqforge::data::split::Split;
 use vqforge::device::{self, CpuDevice, Device, Launch, Range};
 use vqforge::kernels::nearest_code::NearestCode;
-use vqforge::kernels::{Fill, Kernel, StepScalars};
+use vqforge::kernels::{Kernel, StepScalars};
 use vqforge::tape::Precision;
 use vqforge::train::codes::Tokenizer;
 use vqforge::train::diffusion::DiffusionJob;
@@ -193,7 +193,6 @@ fn a_training_step_allocates_nothing() {
             assert_eq!(before.buffers, session.store.device.stats().buffers, "{name}");
         }
     }
-    nearest_code_in_linear_memory();
     nearest_code_keeps_no_scores();
     on_the_gpu();
 }
@@ -227,32 +226,6 @@ fn nearest_code_keeps_no_scores() {
     let mut idx = vec![0; N];
     device.read(binds[2].buffer, 0, &mut idx).expect("read");
     assert!(idx.iter().enumerate().all(|(i, &k)| k as usize == i));
-}
-
-/// 65,536 rows against as many codes: the scores would be 16 GiB. The first call allocates its
-/// scratch, less than twice the operands, and the second nothing.
-fn nearest_code_in_linear_memory() {
-    const N: usize = 65_536;
-    const D: usize = 8;
-    let kernel = NearestCode::new(N, N, D);
-    let mut device = CpuDevice::new(2).expect("device");
-    let mut binds = vec![];
-    for (i, len) in kernel.lens().into_iter().enumerate() {
-        let buffer = device.create_buffer(len, "operand").expect("buffer");
-        device.write(buffer, 0, &Fill::normal().bits(len, i as u64)).expect("write");
-        binds.push(Range { buffer, offset: 0, len });
-    }
-    let launch = Launch { kernel: Arc::new(kernel), binds };
-    let list = device.prepare(&[launch], &mut |_, _| {}).expect("list");
-    let mut run = || device.run(&[list], &StepScalars::default()).expect("run");
-    let operands = 2 * N * D * size_of::<f32>();
-    let (n, _) = allocations(&mut run);
-    let bytes = BYTES.load(Relaxed);
-    println!("nearest code, {N} rows and codes: {bytes} bytes in {n} allocations");
-    assert!(bytes < 2 * operands, "{bytes} bytes of scratch beside {operands} of operands");
-    allocations(&mut run);
-    let again = BYTES.load(Relaxed);
-    assert!(again < N, "{again} bytes by the second call");
 }
 
 /// The adapter under test, as in the kernel tests.

@@ -2,6 +2,7 @@
 //! so small that a step takes milliseconds.
 
 mod bad_input;
+mod bench;
 mod readme;
 mod resume;
 
@@ -209,7 +210,7 @@ fn alone_it_introduces_itself() {
     assert!(done.out.lines().count() <= 12, "{}", done.out);
     assert_eq!(done.out.lines().filter(|l| l.starts_with("  vqforge ")).count(), 3, "{}", done.out);
     let help = place.run(&["--help"]).expect(0, &[]).out;
-    for command in ["demo", "devices", "data", "train", "sample", "reconstruct"] {
+    for command in ["demo", "devices", "data", "train", "sample", "reconstruct", "bench"] {
         assert!(help.contains(command), "{help}");
     }
 }

@@ -36,7 +36,6 @@ pub fn within_bound(got: &[f32], want: &[Bounded]) -> Result<f64, String> {
 /// The same for values that were rounded to f16 when they were stored. Rounding to nearest is
 /// monotonic, so a value anywhere within its bound is stored between the bound's ends as stored.
 /// The share is that of the bound plus half a unit in the last place of the f16.
-#[expect(clippy::neg_cmp_op_on_partial_ord, reason = "NaN must fail")]
 pub fn within_half(got: &[f32], want: &[Bounded]) -> Result<f64, String> {
     if got.len() != want.len() {
         return Err(format!("{} elements instead of {}", got.len(), want.len()));

@@ -109,7 +109,8 @@ fn record(
     let row = s.tape.input("row", &[c])?;
     let scalar = s.tape.input("scalar", &[1])?;
     let mut pool = vec![x, z];
-    let (mut losses, mut outputs) = (vec![], 0);
+    // Every parameter needs a loss; those come last, so that chains stay in one piece.
+    let (mut wanted, mut outputs) = (vec![(z, x)], 0);
     for i in 0..6 + rng.below(14) {
         let mut pick = || {
             // Mostly the latest values, so that chains arise.
@@ -128,8 +129,7 @@ fn record(
                 let w = s.param(&format!("w{k}"), &[c, c], ParamInit::Normal(0.4), true)?;
                 let bias = s.param(&format!("b{k}"), &[c], ParamInit::Normal(0.4), false)?;
                 let y = ops::linear(s.tape, a, w, Some(bias))?;
-                let target = s.tape.detach(b);
-                losses.push(ops::mse(s.tape, y, target)?);
+                wanted.push((y, s.tape.detach(b)));
                 y
             }
             6 => {
@@ -141,7 +141,7 @@ fn record(
                     }
                 };
                 let y = ops::conv2d(s.tape, a, w, bias, Conv::same(3))?;
-                losses.push(ops::mse(s.tape, y, x)?);
+                wanted.push((y, x));
                 y
             }
             7 => ops::add_repeated(s.tape, a, row)?,
@@ -174,8 +174,11 @@ fn record(
         }
         pool.push(y);
     }
-    let last = pool[pool.len() - 1];
-    losses.push(ops::mse(s.tape, last, z)?);
+    wanted[0] = (pool[pool.len() - 1], z);
+    let mut losses = vec![];
+    for (y, target) in wanted {
+        losses.push(ops::mse(s.tape, y, target)?);
+    }
     let weighted: Vec<(Act, f32)> =
         losses.iter().enumerate().map(|(i, &l)| (l, [1.0, 0.3][i % 2])).collect();
     for (i, loss) in losses.into_iter().enumerate() {

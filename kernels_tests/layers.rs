@@ -2,21 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use vqforge::kernels::Caps;
 
 /// What the code of each module of the library may name. A model knows no kernel and no device, an
 /// operation no plan, a kernel no tape, a device no operation; `train` ties all together.
-const MAY_NAME: [(&str, &[&str]); 19] = [
+const MAY_NAME: [(&str, &[&str]); 20] = [
     ("error", &[]),
+    ("precision", &[]),
     ("rng", &[]),
     ("shape", &["error"]),
     ("shader", &["error", "kernels"]),
     ("kernels", &["naive_forms", "rng", "shader"]),
     ("device", &["error", "kernels", "shader"]),
-    ("tape", &["error", "kernels", "shader", "shape"]),
+    ("tape", &["error", "kernels", "precision", "shader", "shape"]),
     ("ops", &["error", "kernels", "shape", "tape"]),
-    ("plan", &["device", "error", "kernels", "rng", "shape", "tape"]),
+    ("plan", &["device", "error", "kernels", "rng", "shader", "shape", "tape"]),
     ("model", &["config", "error", "ops", "plan", "shape", "tape"]),
-    ("config", &["data", "error"]),
+    ("config", &["data", "error", "precision"]),
     ("data", &["error", "rng"]),
     ("bench", &["data", "device", "error", "kernels", "shader"]),
     ("diffusion", &["config", "error", "rng"]),
@@ -312,10 +314,25 @@ fn shaders_and_registry_agree() {
     let stem = |p: &Path| p.file_stem().expect("a name").to_string_lossy().to_string();
     let (library, kernels): (Vec<_>, Vec<_>) =
         files("shaders", "wgsl").into_iter().partition(|p| p.starts_with("shaders/lib"));
-    let files: BTreeSet<_> = kernels.iter().map(|p| stem(p)).collect();
-    let entries: Vec<_> = vqforge::kernels::registry().iter().map(|e| e.name.to_string()).collect();
-    assert_eq!(entries.len(), entries.iter().collect::<BTreeSet<_>>().len(), "a name twice");
-    assert_eq!(files, entries.into_iter().collect(), "shaders/*.wgsl (left) and the registry");
+    let registry = vqforge::kernels::registry();
+    let names: BTreeSet<_> = registry.iter().map(|e| e.name).collect();
+    assert_eq!(names.len(), registry.len(), "a name twice");
+    // What kernels and their variants, on GPUs and on software, are made of.
+    let software = Caps { subgroups: Some((8, 8)), emulate_coop: true, ..Caps::all() };
+    let mut sources = BTreeSet::new();
+    for entry in &registry {
+        let cases = (entry.cases)();
+        assert!(!cases.is_empty(), "{} has no cases", entry.name);
+        for kernel in cases.into_iter().map(|case| case.kernel) {
+            let variants = [&Caps::all(), &software].map(|caps| kernel.variants(caps));
+            sources.extend(variants.iter().flatten().map(|v| v.wgsl().to_string()));
+            sources.insert(kernel.wgsl().to_string());
+        }
+    }
+    for path in &kernels {
+        let source = text(path);
+        assert!(sources.iter().any(|s| s.contains(&source)), "{} has no kernel", path.display());
+    }
 
     let listed = text(Path::new("src/shader/library.rs"));
     let all: String = library.iter().chain(&kernels).map(|p| text(p)).collect();

@@ -39,10 +39,11 @@ fn large_activations_are_halves_and_nothing_else() {
                 assert!(ranges.into_iter().all(|r| !r.ends_with('h')), "{tiny:?}: {line}");
             }
         }
-        // What was saved is told against the f32 plan, which lacks the scaled seed of a loss or two.
+        // What was saved is told against this plan without halves, which has a scaled seed or two that
+        // the f32 plan has not.
         let full = Run::new(tiny, engine::cpu(1), true, lanes(2)).plan.stats;
         assert_eq!(full.halves, 0);
-        assert!((0..=8).contains(&(stats.slot_bytes_f32 - full.slot_bytes)), "{stats:?} {full:?}");
+        assert!(full.slot_bytes.abs_diff(stats.slot_bytes_f32) * 100 < full.slot_bytes, "{full:?}");
     }
 }
 

@@ -17,6 +17,8 @@ use How::{Needs, Run};
 /// Makes a training run of the shipped settings take a second.
 const SMALL: &str = "--device cpu --set train.steps=2 --set train.batch=4 --set train.warmup=1 \
     --set train.eval_every=0 --set data.split={by=\"fraction\"}";
+/// Makes a benchmark end soon.
+const BRIEF: &str = "--device cpu --quick --budget 8";
 const AS_IT_IS: &[(&str, &str)] = &[];
 const ONLY_CPU: &[(&str, &str)] = &[("--device 0", "")];
 
@@ -82,6 +84,12 @@ const LINES: &[(&str, How)] = &[
         "vqforge train vqvae configs/radar_vqvae.toml --data train.npz --precision mixed",
         Run(AS_IT_IS, SMALL),
     ),
+    ("vqforge bench --quick", Run(AS_IT_IS, "--device cpu --budget 4")),
+    ("vqforge bench --filter matmul --json before.json", Run(AS_IT_IS, BRIEF)),
+    ("vqforge bench cmp before.json after.json", Run(&[("after", "before")], "")),
+    ("vqforge bench --variants --filter nearest_code", Run(AS_IT_IS, BRIEF)),
+    ("vqforge bench quantize --svg quantize.svg", Run(AS_IT_IS, BRIEF)),
+    ("vqforge bench --record", Run(AS_IT_IS, BRIEF)),
 ];
 
 /// The lines of all ```sh blocks, comments and blank lines left out, continued lines joined.
@@ -155,7 +163,9 @@ fn every_command_line_works() {
         "walking/samples.npz",
         "reconstructions/reconstructions.npz",
         "runs/a/checkpoints/last.safetensors",
+        "quantize.svg",
+        "benches/record",
     ] {
-        assert!(place.path(made).is_file(), "{made} was not made");
+        assert!(place.path(made).exists(), "{made} was not made");
     }
 }

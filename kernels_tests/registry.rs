@@ -160,8 +160,8 @@ fn run_all(form: &str, place: &str, caps: &Caps, mut launch: impl FnMut(&Case, &
             judge(&oracle, &case);
             tiers[case.tier as usize] += 1;
             for variant in variants {
-                // One that rounds its factors has a bound of its own.
-                let rounds = variant.needs().coop_matrix > 0;
+                // One that rounds its factors to f16 has a bound of its own.
+                let rounds = variant.needs().f16;
                 case.kernel = variant;
                 let own = rounds.then(|| Oracle::of(&case));
                 judge(own.as_ref().unwrap_or(&oracle), &case);
@@ -194,6 +194,66 @@ fn wgsl_form_equals_naive() {
     let caps = Caps { half_products: true, ..device.caps().clone() };
     let place = device.describe();
     run_all("wgsl", &place, &caps, |case, bits| on_device(&mut **device, case, bits));
+}
+
+/// Of every case one variant that rounds its factors to f16, in turn, against its own naive form.
+fn run_rounding(form: &str, caps: &Caps, device: &mut dyn Device) {
+    let mut count = 0;
+    for entry in registry() {
+        let (mut used, before) = (0.0f64, count);
+        for (i, mut case) in (entry.cases)().into_iter().enumerate() {
+            let mut variants = case.kernel.variants(caps);
+            variants.retain(|v| v.needs().f16);
+            if variants.is_empty() {
+                continue;
+            }
+            case.kernel = variants.swap_remove(i % variants.len());
+            let oracle = Oracle::of(&case);
+            let got = on_device(device, &case, &oracle.inputs);
+            match oracle.judge(&case, &got) {
+                Ok(share) => used = used.max(share),
+                Err(e) => panic!("{} [{}], {form}: {e}\n{:?}", entry.name, case.name, case.kernel),
+            }
+            count += 1;
+        }
+        if count > before {
+            println!("{:24} {form} {:4} cases, {:5.1} %", entry.name, count - before, 100.0 * used);
+        }
+    }
+    assert!(count > 0, "no kernel rounds its factors");
+}
+
+#[test]
+fn cpu_forms_round_alike() {
+    run_rounding("cpu", &Caps::all(), &mut *device::cpu(0));
+}
+
+/// The index arithmetic of the cooperative-matrix kernels, on devices with or without matrices.
+#[test]
+fn emulated_matrices_equal_naive() {
+    let Some(mut device) = device::gpu() else { return };
+    let own = device.caps().clone();
+    if own.subgroups.is_none() || !own.f16 {
+        eprintln!("SKIPPED emulated matrices: {} lacks subgroups or f16", device.describe());
+        return;
+    }
+    let caps = Caps { half_products: true, emulate_coop: true, coop_matrix: vec![], ..own };
+    run_rounding("emulated", &caps, &mut **device);
+}
+
+/// A device repeats the bits of a variant, whatever order its driver sums in.
+#[test]
+fn variants_repeat_their_bits() {
+    let Some(mut device) = device::gpu() else { return };
+    let caps = device.caps().clone();
+    for mut case in registry().into_iter().flat_map(|e| (e.cases)().pop()) {
+        for variant in case.kernel.variants(&caps) {
+            case.kernel = variant;
+            let bits = inputs(&case);
+            let [one, two] = [(); 2].map(|()| on_device(&mut **device, &case, &bits));
+            assert!(one == two, "{} {}", case.kernel.name(), case.kernel.variant());
+        }
+    }
 }
 
 /// The same launch at 1, 2 and 7 threads gives the same bits.

@@ -1,4 +1,4 @@
-// y = softmax(scale q k') v for one head and TILE queries a workgroup, without ever holding a row
+// y = softmax(scale q k') v for one head and ROWS queries a workgroup, without ever holding a row
 // of scores: a running maximum and sum (Milakov & Gimelshein 2018; Dao et al. 2022). lse = the
 // logarithm of the softmax denominator, all that the backward pass needs.
 #import attention_tile
@@ -22,7 +22,7 @@ fn load(source: u32, at: u32) -> Element {
 }
 
 // Of each row group, what the 8 invocations (ty, .) found among their own columns.
-var<workgroup> per_column: array<vec4<f32>, 64>;
+var<workgroup> per_column: array<vec4<f32>, WG>;
 
 fn store4(token: u32, column: u32, value: vec4<f32>) {
     if column < D4 {
@@ -38,12 +38,12 @@ fn store4(token: u32, column: u32, value: vec4<f32>) {
     }
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let ty = lane / 8u;
     let tx = lane % 8u;
     let width = dims.heads * D;
-    let first_query = group.x * TILE;
+    let first_query = group.x * ROWS;
     let q_base = group.z * dims.lq * width + group.y * D;
     let k_base = group.z * dims.lk * width + group.y * D;
 

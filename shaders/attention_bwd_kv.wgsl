@@ -1,4 +1,4 @@
-// dk and dv of TILE keys of one head a workgroup: the rows of the tile are keys, the columns
+// dk and dv of ROWS keys of one head a workgroup: the rows of the tile are keys, the columns
 // queries. With p = exp(scale q k' - lse) and dp = dy v':
 // dv = p' dy, dk = scale (p (dp - delta))' q.
 #import attention_tile
@@ -42,12 +42,12 @@ fn store4(token: u32, column: u32, key: vec4<f32>, value: vec4<f32>) {
     }
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let ty = lane / 8u;
     let tx = lane % 8u;
     let width = dims.heads * D;
-    let first_key = group.x * TILE;
+    let first_key = group.x * ROWS;
     let q_base = group.z * dims.lq * width + group.y * D;
     let k_base = group.z * dims.lk * width + group.y * D;
     let stat_base = (group.z * dims.heads + group.y) * dims.lq;

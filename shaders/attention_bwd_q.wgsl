@@ -1,4 +1,4 @@
-// dq of TILE queries of one head a workgroup: dq = scale (p (dp - delta)) k with
+// dq of ROWS queries of one head a workgroup: dq = scale (p (dp - delta)) k with
 // p = exp(scale q k' - lse) and dp = dy v'.
 #import attention_tile
 
@@ -38,12 +38,12 @@ fn store4(token: u32, column: u32, value: vec4<f32>) {
     }
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let ty = lane / 8u;
     let tx = lane % 8u;
     let width = dims.heads * D;
-    let first_query = group.x * TILE;
+    let first_query = group.x * ROWS;
     let q_base = group.z * dims.lq * width + group.y * D;
     let k_base = group.z * dims.lk * width + group.y * D;
     let rows = vec4<u32>(first_query + 4u * ty) + vec4<u32>(0u, 1u, 2u, 3u);

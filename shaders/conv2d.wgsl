@@ -55,8 +55,13 @@ fn load_a(corner: ALine, kb: u32, kk: u32) -> vec4<f32> {
 #endif
     let iy = corner.y + i32(tap / KW);
     let ix = corner.z + i32(tap % KW);
+#if K_TAIL
+    let inside = (u32(iy) < H) & (u32(ix) < W) & (tap < KH * KW);
+#else
+    let inside = (u32(iy) < H) & (u32(ix) < W);
+#endif
     var v = vec4<f32>(0.0);
-    if tap < KH * KW && u32(iy) < H && u32(ix) < W {
+    if inside {
         v = x[(u32((corner.x + iy) * i32(W) + ix) * CIN + c) / 4u];
     }
     return v;
@@ -67,8 +72,13 @@ fn element(corner: ALine, k: u32) -> f32 {
     let tap = k / CIN;
     let iy = corner.y + i32(tap / KW);
     let ix = corner.z + i32(tap % KW);
+#if K_TAIL
+    let inside = (u32(iy) < H) & (u32(ix) < W) & (tap < KH * KW);
+#else
+    let inside = (u32(iy) < H) & (u32(ix) < W);
+#endif
     var v = 0.0;
-    if tap < KH * KW && u32(iy) < H && u32(ix) < W {
+    if inside {
         v = x[u32((corner.x + iy) * i32(W) + ix) * CIN + k % CIN];
     }
     return v;
@@ -90,9 +100,11 @@ fn b_line(n: u32) -> BLine {
 }
 fn load_b(n: BLine, kb: u32, kk: u32) -> vec4<f32> {
     let k = kb + kk;
+#if K_TAIL
     if k >= K {
         return vec4<f32>(0.0);
     }
+#endif
 #if Y_VEC4
     return w[(k * COUT + min(n, COUT - 4u)) / 4u];
 #else
@@ -134,9 +146,17 @@ fn store(m: u32, n: u32, v: vec4<f32>) {
 #endif
 }
 
+#if FORM == 0
 #import gemm
+#endif
+#if FORM == 1
+#import gemm_subgroup
+#endif
+#if FORM == 2
+#import gemm_narrow
+#endif
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,

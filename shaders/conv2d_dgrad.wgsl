@@ -130,9 +130,17 @@ fn store(m: u32, n: u32, v: vec4<f32>) {
 #endif
 }
 
+#if FORM == 0
 #import gemm
+#endif
+#if FORM == 1
+#import gemm_subgroup
+#endif
+#if FORM == 2
+#import gemm_narrow
+#endif
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,

@@ -1,12 +1,18 @@
 // One categorical draw a row: token = argmin_k E_k / p_k, E_k independent exponentials; a workgroup
 // a row. With GUIDED, row r of the unconditional half meets row `rows + r` of the conditional one,
 // and l = l_u + guidance (l_c - l_u) over log-probabilities.
+#if SUBGROUPS
+#import argmin_subgroup
+#import reduce_subgroup
+#import reduce_max_subgroup
+#else
 #import argmin
+#import reduce
+#import reduce_max
+#endif
 #import exponential
 #import flat
 #import philox
-#import reduce
-#import reduce_max
 #import step
 
 struct Dims { rows: u32 }
@@ -53,7 +59,13 @@ fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
+#if SUBGROUPS
+    entered: Subgroup,
+#endif
 ) {
+#if SUBGROUPS
+    subgroup = entered;
+#endif
     let row = flat_group(group, groups);
     if row >= dims.rows {
         return;

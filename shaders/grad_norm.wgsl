@@ -11,7 +11,13 @@ fn term(i: u32) -> f32 { return g[i] * g[i]; }
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
+#if SUBGROUPS
+    entered: Subgroup,
+#endif
 ) {
+#if SUBGROUPS
+    subgroup = entered;
+#endif
     let sum = partial_sum(group.x, lane);
     if lane == 0u {
         partials[group.x] = sum;

@@ -1,7 +1,11 @@
 // (mean, 1 / sqrt(variance + EPS)) of every (sample, group) of x [n, hw, CHANNELS]: a workgroup each.
 // Two passes, the first relative to the group's first element: a large common offset costs no digits.
 #import element
+#if SUBGROUPS
+#import reduce_subgroup
+#else
 #import reduce
+#endif
 
 const CV: u32 = CHANNELS / LANES;
 const GROUP: u32 = CHANNELS / GROUPS / LANES;  // elements of a group in one row
@@ -12,7 +16,16 @@ struct Dims { hw: u32 }
 @group(0) @binding(1) var<storage, read_write> stats: array<vec2<f32>>;
 
 @compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+#if SUBGROUPS
+    entered: Subgroup,
+#endif
+) {
+#if SUBGROUPS
+    subgroup = entered;
+#endif
     let base = group.y * dims.hw * CV + group.x * GROUP;
     let elements = dims.hw * GROUP;
     let count = f32(elements * LANES);

@@ -3,7 +3,11 @@
 // m [rows / rows_per_sample, 2 CHANNELS] = [scale | shift].
 #import flat
 #import element
+#if SUBGROUPS
+#import reduce_subgroup
+#else
 #import reduce
+#endif
 
 const CV: u32 = CHANNELS / LANES;
 
@@ -35,7 +39,13 @@ fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
+#if SUBGROUPS
+    entered: Subgroup,
+#endif
 ) {
+#if SUBGROUPS
+    subgroup = entered;
+#endif
     let row = flat_group(group, groups);
     if row >= dims.rows {
         return;

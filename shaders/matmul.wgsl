@@ -48,9 +48,11 @@ fn a_line(m: u32) -> ALine {
 fn load_a(line: ALine, kb: u32, kk: u32) -> vec4<f32> {
     let k = kb + kk;
 #if A_VEC4
+#if K_TAIL
     if k >= K {
         return vec4<f32>(0.0);
     }
+#endif
     return a[(line + k) / 4u];
 #else
     var v = vec4<f32>(0.0);
@@ -68,9 +70,11 @@ fn a_line(m: u32) -> ALine {
 }
 fn load_a(m: ALine, kb: u32, kk: u32) -> vec4<f32> {
     let k = kb + kk;
+#if K_TAIL
     if k >= K {
         return vec4<f32>(0.0);
     }
+#endif
     let at = (batch * K + k) * dims.m;
 #if A_VEC4
     return a[(at + min(m, dims.m - 4u)) / 4u];
@@ -100,9 +104,11 @@ fn b_line(n: u32) -> BLine {
 fn load_b(line: BLine, kb: u32, kk: u32) -> vec4<f32> {
     let k = kb + kk;
 #if B_VEC4
+#if K_TAIL
     if k >= K {
         return vec4<f32>(0.0);
     }
+#endif
     return w[(line + k) / 4u];
 #else
     var v = vec4<f32>(0.0);
@@ -120,9 +126,11 @@ fn b_line(n: u32) -> BLine {
 }
 fn load_b(n: BLine, kb: u32, kk: u32) -> vec4<f32> {
     let k = kb + kk;
+#if K_TAIL
     if k >= K {
         return vec4<f32>(0.0);
     }
+#endif
     let at = (w_batch() * K + k) * N;
 #if B_VEC4
     return w[(at + min(n, N - 4u)) / 4u];
@@ -173,9 +181,17 @@ fn store(m: u32, n: u32, v: vec4<f32>) {
 #endif
 }
 
+#if FORM == 0
 #import gemm
+#endif
+#if FORM == 1
+#import gemm_subgroup
+#endif
+#if FORM == 2
+#import gemm_narrow
+#endif
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,

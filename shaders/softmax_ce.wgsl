@@ -2,7 +2,11 @@
 // loss = weight (lse - logits[target]), exactly 0 where the weight is 0. A workgroup a row.
 #import flat
 #import element
+#if SUBGROUPS
+#import reduce_max_subgroup
+#else
 #import reduce_max
+#endif
 
 const KV: u32 = K / LANES;
 
@@ -19,7 +23,13 @@ fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
+#if SUBGROUPS
+    entered: Subgroup,
+#endif
 ) {
+#if SUBGROUPS
+    subgroup = entered;
+#endif
     let row = flat_group(group, groups);
     if row >= dims.rows {
         return;

@@ -1,7 +1,11 @@
 // y = softmax(x) or, with LOG, log softmax(x) over each row of x [rows, K]: a workgroup a row.
 #import flat
 #import element
+#if SUBGROUPS
+#import reduce_max_subgroup
+#else
 #import reduce_max
+#endif
 
 const KV: u32 = K / LANES;
 
@@ -15,7 +19,13 @@ fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
+#if SUBGROUPS
+    entered: Subgroup,
+#endif
 ) {
+#if SUBGROUPS
+    subgroup = entered;
+#endif
     let row = flat_group(group, groups);
     if row >= dims.rows {
         return;

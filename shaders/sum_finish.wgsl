@@ -1,6 +1,10 @@
 // y = FACTOR sum of the partials (ACCUM: y += ...), one workgroup, fixed order.
 const WG: u32 = 256u;
+#if SUBGROUPS
+#import reduce_subgroup
+#else
 #import reduce
+#endif
 
 struct Dims { p: u32 }
 @group(0) @binding(8) var<uniform> dims: Dims;
@@ -8,7 +12,15 @@ struct Dims { p: u32 }
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
 
 @compute @workgroup_size(256)
-fn main(@builtin(local_invocation_index) lane: u32) {
+fn main(
+    @builtin(local_invocation_index) lane: u32,
+#if SUBGROUPS
+    entered: Subgroup,
+#endif
+) {
+#if SUBGROUPS
+    subgroup = entered;
+#endif
     var sum = 0.0;
     for (var i = lane; i < dims.p; i += WG) {
         sum += partials[i];

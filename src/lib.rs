@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod model;
 pub mod ops;
 pub mod plan;
+pub mod precision;
 pub mod report;
 pub mod rng;
 pub mod shader;

@@ -63,9 +63,9 @@ const FAULTS: &[Fault] = &[
         name: "tie to the highest index",
         edits: &[(
             "src/kernels/cpu/nearest.rs",
-            "let better = simd.less_than_f32s(least, self.score);",
-            "let better = if {on} { simd.less_than_or_equal_f32s(least, self.score) } \
-             else { simd.less_than_f32s(least, self.score) };",
+            "let better = simd.less_than_f32s(score, self.score);",
+            "let better = if {on} { simd.less_than_or_equal_f32s(score, self.score) } \
+             else { simd.less_than_f32s(score, self.score) };",
         )],
         test: KERNELS_CPU,
     },
@@ -190,6 +190,61 @@ const FAULTS: &[Fault] = &[
             "(BLOCK / width.max(1) / if {on} { rayon::current_num_threads() } else { 1 }).max(1)",
         )],
         test: ("kernels", "registry::cpu_form_ignores_the_thread_count"),
+    },
+    Fault {
+        name: "halves cut off instead of rounded",
+        edits: &[(
+            "src/device/widen.rs",
+            "halves[..values.len()].convert_from_f32_slice(values));",
+            "for (h, v) in halves.iter_mut().zip(values) { *h = half::f16::from_f32(\
+             f32::from_bits(v.to_bits() & if {on} { !0x1fff } else { !0 })) });",
+        )],
+        test: ("kernels", "half_kernels::cpu_form_on_halves"),
+    },
+    Fault {
+        name: "a compound store that adds in f16",
+        edits: &[(
+            "src/shader/half.rs",
+            "strip_suffix('=').filter(|s| !s.is_empty())",
+            "strip_suffix('=').filter(|s| !s.is_empty() && !{on})",
+        )],
+        test: ("kernels", "half_kernels::wgsl_form_on_halves"),
+    },
+    Fault {
+        name: "scale of the loss not divided out",
+        edits: &[(
+            "src/kernels/grad_ctl.rs",
+            "let unscale = T::one() / *scale;",
+            "let unscale = if {on} { T::one() } else { T::one() / *scale };",
+        )],
+        test: ("kernels", "mixed::scaling_the_loss_changes_no_bit"),
+    },
+    Fault {
+        name: "scale of the loss divided out twice",
+        edits: &[(
+            "src/kernels/grad_ctl.rs",
+            "(true, false) => unscale,",
+            "(true, false) => if {on} { unscale * unscale } else { unscale },",
+        )],
+        test: ("kernels", "mixed::scaling_the_loss_changes_no_bit"),
+    },
+    Fault {
+        name: "an overflow that leaves the scale alone",
+        edits: &[(
+            "src/kernels/grad_ctl.rs",
+            "let halved = (0.5 * scale.value())",
+            "let halved = (if {on} { 1.0 } else { 0.5 } * scale.value())",
+        )],
+        test: ("kernels", "mixed::an_overflow_halves_the_scale"),
+    },
+    Fault {
+        name: "a half that one of its kernels takes for f32",
+        edits: &[(
+            "src/plan/halves.rs",
+            "let mask = halves.fold(0, |mask, (i, _)| mask | 1 << i);",
+            "let mask = halves.skip(usize::from({on})).fold(0, |mask, (i, _)| mask | 1 << i);",
+        )],
+        test: ("kernels", "mixed::training_goes_on_as_in_f32"),
     },
 ];
 

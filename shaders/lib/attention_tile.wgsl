@@ -1,5 +1,5 @@
-// What the attention kernels share: 64 invocations, as an 8 x 8 grid (ty, tx), work on a tile of
-// TILE x TILE scores between "rows" and "columns" (queries and keys, or the reverse).
+// What the attention kernels share: WG = 2 ROWS invocations, as a grid (ty, tx) 8 wide, work on a tile
+// of ROWS x TILE scores between "rows" and "columns" (queries and keys, or the reverse).
 //
 // Invocation (ty, tx) owns the scores of rows 4 ty + r with columns tx + 8 s (r, s in 0..4), and of
 // every result row 4 ty + r the vec4 tx of each chunk. A head's D floats are D4 vec4s, taken through
@@ -9,14 +9,16 @@
 #import element
 
 const TILE: u32 = 32u;
+const WG: u32 = 2u * ROWS;
 const D4: u32 = (D + 3u) / 4u;
 const STRIDE: u32 = CHUNK4 + 1u;  // padded: rows start in different banks
 const LOWEST: f32 = -3.0e38;
 
-var<workgroup> staged_rows: array<vec4<f32>, TILE * STRIDE>;
+var<workgroup> staged_rows: array<vec4<f32>, ROWS * STRIDE>;
 var<workgroup> staged_columns: array<vec4<f32>, TILE * STRIDE>;
-// Scores of column j with rows 4 ty .. 4 ty + 3 at [j * 9 + ty].
-var<workgroup> staged_scores: array<vec4<f32>, TILE * 9u>;
+// Scores of column j with rows 4 ty .. 4 ty + 3 at [j * PITCH + ty].
+const PITCH: u32 = ROWS / 4u + 1u;
+var<workgroup> staged_scores: array<vec4<f32>, TILE * PITCH>;
 
 // One vec4 for each of an invocation's four rows.
 struct Rows { r0: vec4<f32>, r1: vec4<f32>, r2: vec4<f32>, r3: vec4<f32> }
@@ -44,7 +46,7 @@ fn load4(source: u32, token: u32, column: u32) -> vec4<f32> {
 #endif
 }
 
-// Chunk `chunk` of tokens first .. first + TILE of a tensor [b, length, width]; `base` is the word
+// Vec4 `i` of chunk `chunk` of the tokens from `first` of a tensor [b, length, width]; `base` is the word
 // of the head in the sequence's first token.
 fn staged(source: u32, base: u32, first: u32, length: u32, width: u32, chunk: u32, i: u32) -> vec4<f32> {
     let token = first + i / CHUNK4;
@@ -56,14 +58,14 @@ fn staged(source: u32, base: u32, first: u32, length: u32, width: u32, chunk: u3
 }
 
 fn stage_rows(source: u32, base: u32, first: u32, length: u32, width: u32, chunk: u32, lane: u32) {
-    for (var i = lane; i < TILE * CHUNK4; i += 64u) {
+    for (var i = lane; i < ROWS * CHUNK4; i += WG) {
         staged_rows[i / CHUNK4 * STRIDE + i % CHUNK4] =
             staged(source, base, first, length, width, chunk, i);
     }
 }
 
 fn stage_columns(source: u32, base: u32, first: u32, length: u32, width: u32, chunk: u32, lane: u32) {
-    for (var i = lane; i < TILE * CHUNK4; i += 64u) {
+    for (var i = lane; i < TILE * CHUNK4; i += WG) {
         staged_columns[i / CHUNK4 * STRIDE + i % CHUNK4] =
             staged(source, base, first, length, width, chunk, i);
     }
@@ -87,7 +89,7 @@ fn add_products(scores: Rows, ty: u32, tx: u32) -> Rows {
 
 fn stage_scores(scores: Rows, ty: u32, tx: u32) {
 #unroll s in 0..4
-    staged_scores[(tx + 8u * $su) * 9u + ty] =
+    staged_scores[(tx + 8u * $su) * PITCH + ty] =
         vec4<f32>(scores.r0[$s], scores.r1[$s], scores.r2[$s], scores.r3[$s]);
 #endunroll
 }
@@ -97,7 +99,7 @@ fn add_mixture(result: Rows, ty: u32, tx: u32) -> Rows {
     var sum = result;
     let column = min(tx, CHUNK4 - 1u);  // idle invocations of a narrow chunk read along
     for (var j = 0u; j < TILE; j++) {
-        let p = staged_scores[j * 9u + ty];
+        let p = staged_scores[j * PITCH + ty];
         let v = staged_columns[j * STRIDE + column];
         sum.r0 += p.x * v;
         sum.r1 += p.y * v;

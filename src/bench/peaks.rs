@@ -42,16 +42,20 @@ impl Peaks {
     }
 }
 
-/// Samples of `case` for about `seconds`.
-fn samples(device: &mut dyn Device, case: &Case, seconds: f64) -> Result<Vec<Sample>> {
+/// Seconds of the best of the samples of `case` that fit about `seconds`.
+///
+/// Where this process does the work it is processor time over threads: it does not grow while other
+/// programs take a core away, so it is what all threads reach together when none does.
+fn best(device: &mut dyn Device, case: &Case, seconds: f64) -> Result<f64> {
+    let threads = device.host_threads();
     let mut bench = Bench::prepare(device, case, &[case.kernel.clone()], None)?;
     let first = bench.warm_up()?;
-    let rounds = (seconds / first).clamp(3.0, 30.0) as usize;
-    Ok(bench.interleaved(rounds)?.remove(0))
-}
-
-fn fastest(seconds: impl Iterator<Item = f64>) -> f64 {
-    seconds.fold(f64::INFINITY, f64::min)
+    let samples = bench.interleaved((seconds / first).clamp(3.0, 30.0) as usize)?.remove(0);
+    let time = |s: &Sample| match threads {
+        Some(threads) if s.cpu_seconds > 0.0 => s.cpu_seconds / threads as f64,
+        _ => s.seconds,
+    };
+    Ok(samples.iter().map(time).fold(f64::INFINITY, f64::min))
 }
 
 fn fma_rate(device: &mut dyn Device, chains: usize, seconds: f64) -> Result<f64> {
@@ -62,20 +66,11 @@ fn fma_rate(device: &mut dyn Device, chains: usize, seconds: f64) -> Result<f64>
         let fills = vec![Fill::Uniform(0.5, 1.5), factors, Fill::Poison];
         Case::new("fma probe", FmaProbe { n: N, chains, rounds }, fills)
     };
-    // Processor time is not longer where other programs take a core away for a while; a rate from it
-    // is what all threads reach together when nothing does.
-    let threads = device.host_threads();
-    let time = |s: &Sample| match threads {
-        Some(threads) if s.cpu_seconds > 0.0 => s.cpu_seconds / threads as f64,
-        _ => s.seconds,
-    };
     // As many rounds as make a run long beside its start, and short beside the time there is.
-    let once = fastest(samples(device, &case(16), 0.0)?.iter().map(time));
+    let once = best(device, &case(16), 0.0)?;
     let longer = (seconds / 10.0).min(0.02) / once;
-    let rounds = ((16.0 * longer) as usize).next_multiple_of(4).clamp(16, 16_384);
-    let case = case(rounds);
-    let best = fastest(samples(device, &case, seconds)?.iter().map(time));
-    Ok(case.kernel.cost().flops as f64 / best)
+    let case = case(((16.0 * longer) as usize).next_multiple_of(4).clamp(16, 16_384));
+    Ok(case.kernel.cost().flops as f64 / best(device, &case, seconds)?)
 }
 
 fn copy_rate(device: &mut dyn Device, seconds: f64) -> Result<f64> {
@@ -85,8 +80,7 @@ fn copy_rate(device: &mut dyn Device, seconds: f64) -> Result<f64> {
     let n = (bytes / 16 * 4) as usize;
     let case =
         Case::new("copy", Copy { n, accum: false }, vec![Fill::Uniform(0.0, 1.0), Fill::Poison]);
-    let best = fastest(samples(device, &case, seconds)?.iter().map(|s| s.seconds));
-    Ok(case.kernel.cost().bytes as f64 / best)
+    Ok(case.kernel.cost().bytes as f64 / best(device, &case, seconds)?)
 }
 
 #[cfg(test)]

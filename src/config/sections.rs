@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data::Data;
 use crate::error::{Error, Result};
-use crate::tape::Precision;
+use crate::precision::Precision;
 
 /// Everything that defines a run, except where its data and its results are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

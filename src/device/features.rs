@@ -60,6 +60,7 @@ pub fn caps(adapter: &wgpu::Adapter, features: Features, limits: &wgpu::Limits) 
         f16: features.contains(Features::SHADER_F16),
         coop_matrix,
         half_products: false,
+        emulate_coop: false,
         workgroup_bytes: limits.max_compute_workgroup_storage_size,
         invocations: limits.max_compute_invocations_per_workgroup,
     }

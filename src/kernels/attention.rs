@@ -1,9 +1,13 @@
 //! Scaled dot-product attention (Vaswani et al. 2017), forward, in tiles: no row of scores is ever
 //! held in memory (Milakov & Gimelshein 2018; Dao et al. 2022).
 
+use super::attention_variants;
 use super::cpu::attention;
-use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, int, wrong_binds};
+use super::{
+    Bind, Caps, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, coop, flag, int, wrong_binds,
+};
 use crate::naive_forms;
+use std::sync::Arc;
 
 /// q [batch, lq, heads * d]; k, v [batch, lk, heads * d].
 #[derive(Debug, Clone, PartialEq)]
@@ -20,8 +24,9 @@ pub struct AttentionShape {
     pub scale: f32,
 }
 
-/// Queries (or keys) a workgroup handles: `TILE` of `shaders/lib/attention_tile.wgsl`.
-const TILE: usize = 32;
+/// Queries (or keys) a workgroup of the baseline handles, and the columns of every tile: `TILE` of
+/// `shaders/lib/attention_tile.wgsl`.
+pub(super) const TILE: usize = 32;
 
 impl AttentionShape {
     /// Words of a token: all heads.
@@ -46,23 +51,33 @@ impl AttentionShape {
     pub(super) fn key(&self, b: usize, head: usize, j: usize) -> usize {
         (b * self.lk + j) * self.width() + head * self.d
     }
-    /// A head is staged in as few chunks of at most 8 vec4s as hold it, all of one size.
-    pub(super) fn consts(&self) -> Vec<Const> {
+    /// Of a tile of `rows` queries (or keys). A head is staged in as few chunks of at most 8 vec4s as
+    /// hold it, all of one size.
+    pub(super) fn consts_by(&self, rows: usize) -> Vec<Const> {
         let vectors = self.d.div_ceil(4);
         let chunks = vectors.div_ceil(8);
         vec![
+            int("ROWS", rows),
             flag("VEC4", self.d.is_multiple_of(4)),
             int("D", self.d),
             int("CHUNKS", chunks),
             int("CHUNK4", vectors.div_ceil(chunks)),
         ]
     }
+    /// Of the baseline.
+    pub(super) fn consts(&self) -> Vec<Const> {
+        self.consts_by(TILE)
+    }
     pub(super) fn dims(&self) -> Vec<u32> {
         vec![self.lq as u32, self.lk as u32, self.heads as u32, self.scale.to_bits()]
     }
-    /// A workgroup for every tile of a sequence of `length`, head and sample.
+    /// A workgroup for every `rows` of a sequence of `length`, head and sample.
+    pub(super) fn grid_by(&self, length: usize, rows: usize) -> [u32; 3] {
+        [length.div_ceil(rows) as u32, self.heads as u32, self.batch as u32]
+    }
+    /// Of the baseline.
     pub(super) fn grid(&self, length: usize) -> [u32; 3] {
-        [length.div_ceil(TILE) as u32, self.heads as u32, self.batch as u32]
+        self.grid_by(length, TILE)
     }
     /// Multiply-adds of one product of all queries with all keys.
     pub(super) fn products(&self) -> u64 {
@@ -138,6 +153,14 @@ impl Kernel for Attention {
     }
     fn grid(&self) -> [u32; 3] {
         self.shape.grid(self.shape.lq)
+    }
+    fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
+        let s = &self.shape;
+        let wgsl = include_str!("../../shaders/attention_subgroup.wgsl");
+        let runs = if s.d <= 64 { 2 } else { 1 };
+        let mut all = coop::offer_attention(self, caps);
+        all.extend(attention_variants::variants(self, s, wgsl, s.lq, runs, caps));
+        all
     }
     fn cost(&self) -> Cost {
         let words: usize = self.lens().iter().sum();

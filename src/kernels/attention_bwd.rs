@@ -3,11 +3,14 @@
 //! keys and one that owns queries, so that nothing is added atomically.
 
 use super::attention::{AttentionShape, label, shapes};
+use super::attention_variants;
 use super::cpu::attention;
 use super::{
-    Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, grid_1d, int, wrong_binds,
+    Bind, Caps, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, grid_1d, int,
+    wrong_binds,
 };
 use crate::naive_forms;
+use std::sync::Arc;
 
 /// delta = sum over a head's components of y dy.
 /// Bindings: y, dy [batch, lq, heads * d], delta [batch, heads, lq].
@@ -157,6 +160,12 @@ impl Kernel for AttentionBwdKv {
     fn grid(&self) -> [u32; 3] {
         self.shape.grid(self.shape.lk)
     }
+    fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
+        let s = &self.shape;
+        let wgsl = include_str!("../../shaders/attention_bwd_kv_subgroup.wgsl");
+        let runs = if s.d <= 32 { 2 } else { 1 };
+        attention_variants::variants(self, s, wgsl, s.lk, runs, caps)
+    }
     fn cost(&self) -> Cost {
         let words: usize = self.lens().iter().sum();
         Cost { flops: 8 * self.shape.products(), bytes: 4 * words as u64 }
@@ -246,6 +255,12 @@ impl Kernel for AttentionBwdQ {
     }
     fn grid(&self) -> [u32; 3] {
         self.shape.grid(self.shape.lq)
+    }
+    fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
+        let s = &self.shape;
+        let wgsl = include_str!("../../shaders/attention_bwd_q_subgroup.wgsl");
+        let runs = if s.d <= 32 { 2 } else { 1 };
+        attention_variants::variants(self, s, wgsl, s.lq, runs, caps)
     }
     fn cost(&self) -> Cost {
         let words: usize = self.lens().iter().sum();

@@ -1,36 +1,160 @@
-//! The block of a matrix product that one workgroup computes: constants of `shaders/lib/gemm.wgsl`.
+//! The block of a matrix product that one workgroup computes: constants of `shaders/lib/gemm*.wgsl`.
 
-use super::{Const, grid_1d, int};
+use super::{Caps, Const, Needs, flag, grid_1d, int};
 
-/// 64 invocations compute `bm x bn` outputs, 8 x 8 each, `bk` summands at a time.
+/// How a workgroup computes its block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// `gemm.wgsl`: operands staged in workgroup memory, `rows x columns` sums an invocation.
+    Staged { rows: usize, columns: usize, padded: bool },
+    /// `gemm_subgroup.wgsl`: operands in the registers of one subgroup of this many invocations.
+    Subgroup(usize),
+    /// `gemm_narrow.wgsl`: the same with rows for columns.
+    Narrow(usize),
+}
+
+/// A workgroup computes `bm x bn` outputs, `bk` summands at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Block {
     pub bm: usize,
     pub bn: usize,
     pub bk: usize,
+    pub form: Form,
 }
 
 impl Block {
-    /// Narrow outputs get tall blocks, so that fewer columns are computed in vain.
+    const fn staged(bm: usize, bn: usize, bk: usize, rows: usize, columns: usize) -> Self {
+        Block { bm, bn, bk, form: Form::Staged { rows, columns, padded: false } }
+    }
+
+    /// The baseline: 64 invocations, 8 x 8 sums each. Narrow outputs get tall blocks, so that fewer
+    /// columns are computed in vain.
     pub fn for_columns(n: usize) -> Self {
         match n {
-            0..=16 => Block { bm: 256, bn: 16, bk: 8 },
-            17..=32 => Block { bm: 128, bn: 32, bk: 16 },
-            _ => Block { bm: 64, bn: 64, bk: 16 },
+            0..=16 => Self::staged(256, 16, 8, 8, 8),
+            17..=32 => Self::staged(128, 32, 16, 8, 8),
+            _ => Self::staged(64, 64, 16, 8, 8),
         }
     }
 
-    pub fn consts(self) -> Vec<Const> {
-        // An invocation stages 4 x 4 elements at a time.
-        let a_blocks = self.bm * self.bk / 16;
-        let b_blocks = self.bn * self.bk / 16;
-        vec![
-            int("BM", self.bm),
-            int("BN", self.bn),
-            int("BK", self.bk),
-            int("A_PASSES", a_blocks.div_ceil(64)),
-            int("B_BLOCKS", b_blocks),
-        ]
+    /// Other blocks for `m x n` outputs of `k` summands, the most promising first. Products too small to tell blocks apart get none.
+    pub fn variants(m: usize, n: usize, k: usize, a_along_k: bool, caps: &Caps) -> Vec<Block> {
+        /// Multiply-adds below which a launch costs more than its work.
+        const SMALL: usize = 1 << 16;
+        let mut blocks = vec![];
+        if m * n * k < SMALL {
+            return blocks;
+        }
+        if let Some(lanes) = caps.software_lanes() {
+            // Across k an invocation's loads cover four rows.
+            let bm = if a_along_k { lanes * m.div_ceil(lanes).min(4) } else { 4 * lanes };
+            let bn = if n <= 4 * lanes { 4 * lanes } else { 8 * lanes };
+            let wide = Block { bm, bn, bk: 4, form: Form::Subgroup(lanes) };
+            // As many columns as make a vec4 an invocation for at least 4 k.
+            let bn = if n <= 4 { 4 } else { lanes };
+            let narrow = Block { bm: 4 * lanes, bn, bk: 4 * lanes / bn, form: Form::Narrow(lanes) };
+            blocks.push(if n <= lanes { narrow } else { wide });
+        }
+        let padded = Form::Staged { rows: 8, columns: 8, padded: true };
+        blocks.extend([
+            Self::staged(128, 128, 16, 8, 8),
+            Self::staged(128, 64, 16, 8, 8),
+            Self::staged(64, 64, 16, 4, 4),
+            Block { form: padded, ..Self::staged(64, 64, 16, 8, 8) },
+            Self::staged(64, 64, 32, 8, 8),
+            Self::staged(64, 32, 16, 4, 4),
+            Self::staged(32, 32, 32, 4, 4),
+        ]);
+        blocks.retain(|b| {
+            let fits = b.workgroup_bytes() <= caps.workgroup_bytes as usize
+                && b.invocations() <= caps.invocations as usize;
+            // Blocks that reach far past the outputs compute in vain.
+            let useful = 2 * m > b.bm && 2 * n > b.bn;
+            fits && (useful || b.needs().subgroups) && *b != Self::for_columns(n)
+        });
+        blocks
+    }
+
+    pub fn invocations(self) -> usize {
+        match self.form {
+            Form::Staged { rows, columns, .. } => self.bm * self.bn / (rows * columns),
+            Form::Subgroup(lanes) | Form::Narrow(lanes) => lanes,
+        }
+    }
+
+    /// vec4s between the rows of a staged block, of each operand.
+    fn pad(self) -> usize {
+        usize::from(matches!(self.form, Form::Staged { padded: true, .. }))
+    }
+
+    fn workgroup_bytes(self) -> usize {
+        match self.form {
+            Form::Staged { .. } => 16 * self.bk * (self.bm / 4 + self.bn / 4 + 2 * self.pad()),
+            Form::Subgroup(_) | Form::Narrow(_) => 0,
+        }
+    }
+
+    pub fn needs(self) -> Needs {
+        Needs { subgroups: !matches!(self.form, Form::Staged { .. }), ..Needs::default() }
+    }
+
+    /// As it stands in tables: "128x64x16 8x8".
+    pub fn name(self) -> String {
+        let Block { bm, bn, bk, form } = self;
+        match form {
+            Form::Staged { rows, columns, padded } => {
+                let padded = if padded { " padded" } else { "" };
+                format!("{bm}x{bn}x{bk} {rows}x{columns}{padded}")
+            }
+            Form::Subgroup(lanes) | Form::Narrow(lanes) => {
+                format!("subgroup of {lanes}, {bm}x{bn}")
+            }
+        }
+    }
+
+    pub fn consts(self, a_along_k: bool) -> Vec<Const> {
+        let wg = self.invocations();
+        let mut consts =
+            vec![int("BM", self.bm), int("BN", self.bn), int("BK", self.bk), int("WG", wg)];
+        match self.form {
+            Form::Staged { rows, columns, .. } => {
+                // An invocation stages 4 x 4 elements at a time.
+                let a_blocks = self.bm * self.bk / 16;
+                let b_blocks = self.bn * self.bk / 16;
+                let apart = a_blocks + b_blocks <= wg;
+                let (a_partial, b_partial) =
+                    (!a_blocks.is_multiple_of(wg), !b_blocks.is_multiple_of(wg));
+                consts.extend([
+                    int("FORM", 0),
+                    int("ROWS4", rows / 4),
+                    int("COLUMNS4", columns / 4),
+                    int("PAD", self.pad()),
+                    int("A_PASSES", a_blocks.div_ceil(wg)),
+                    int("B_PASSES", b_blocks.div_ceil(wg)),
+                    flag("A_PARTIAL", a_partial),
+                    flag("B_PARTIAL", b_partial),
+                    int("B_SHIFT", if apart { a_blocks } else { 0 }),
+                ]);
+                consts.extend(a_partial.then(|| int("A_BLOCKS", a_blocks)));
+                consts.extend(b_partial.then(|| int("B_BLOCKS", b_blocks)));
+            }
+            Form::Subgroup(lanes) => {
+                let (x, y) = if a_along_k { (self.bm / lanes, lanes) } else { (lanes, 4) };
+                consts.extend([
+                    int("FORM", 1),
+                    int("X_ROWS", x),
+                    int("Y_ROWS", y),
+                    int("COLUMNS4", self.bn / 4 / lanes),
+                ]);
+            }
+            Form::Narrow(lanes) => consts.extend([
+                int("FORM", 2),
+                int("RUNS", self.bm / lanes),
+                int("COLUMNS4", self.bn / 4),
+                int("KQ", self.bk / 4),
+            ]),
+        }
+        consts
     }
 
     /// Blocks that cover `m x n`.
@@ -41,5 +165,29 @@ impl Block {
     /// One workgroup a block.
     pub fn grid(blocks: usize) -> [u32; 3] {
         grid_1d(blocks, 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variants_fit_the_device() {
+        let names = |m, n, caps: &Caps| -> Vec<String> {
+            Block::variants(m, n, 512, true, caps).iter().map(|b| b.name()).collect()
+        };
+        let webgpu = names(512, 512, &Caps::default());
+        assert!(webgpu.contains(&"128x128x16 8x8".into()), "{webgpu:?}");
+        assert!(!webgpu.iter().any(|n| n.starts_with("subgroup")), "{webgpu:?}");
+        let software = Caps { subgroups: Some((8, 8)), ..Caps::default() };
+        assert_eq!(names(512, 512, &software)[0], "subgroup of 8, 32x64");
+        assert_eq!(names(8, 512, &software)[0], "subgroup of 8, 8x64");
+        let small = Caps { workgroup_bytes: 8 << 10, invocations: 128, ..Caps::default() };
+        for block in Block::variants(512, 512, 512, true, &small) {
+            assert!(block.workgroup_bytes() <= 8 << 10 && block.invocations() <= 128, "{block:?}");
+        }
+        assert_eq!(names(512, 3, &software)[0], "subgroup of 8, 32x4");
+        assert!(Block::variants(8, 8, 8, true, &software).is_empty());
     }
 }

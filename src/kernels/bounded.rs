@@ -21,6 +21,9 @@ const TINY: f64 = f32::MIN_POSITIVE as f64;
 const DIV: f64 = 5.0 * U;
 /// Square root: WGSL derives it from `1 / inverseSqrt(x)` at 2 ulp, plus the division.
 const SQRT: f64 = 9.0 * U;
+/// Unit roundoff of f16, and half the spacing of its subnormal numbers.
+const U16: f64 = 1.0 / (1u64 << 11) as f64;
+const TINY16: f64 = 1.0 / (1u64 << 25) as f64;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Bounded {
@@ -146,6 +149,15 @@ impl Real for Bounded {
     }
     fn abs(self) -> Self {
         Bounded { value: self.value.abs(), ..self }
+    }
+    /// Exact for what is known exactly. Otherwise two evaluations may round to different neighbours.
+    fn half(self) -> Self {
+        if self.error == 0.0 {
+            let value = half::f16::from_f64(self.value).to_f64();
+            return Bounded { value, error: 0.0, magnitude: value.abs() };
+        }
+        let rounding = U16 * (self.value.abs() + self.error) + TINY16;
+        self.function(self.value, self.error, rounding)
     }
     /// As a function of its own: for large -x the default passes through an infinite exponential,
     /// beside which no bound is left, while s' = s (1 - s) forgets any error of e^-x.

@@ -11,6 +11,9 @@ pub struct Caps {
     pub coop_matrix: Vec<u32>,
     /// Whether products may round their factors to f16 (`--precision mixed`).
     pub half_products: bool,
+    /// Offer cooperative-matrix kernels also with the matrices written out in plain WGSL: far slower,
+    /// for tests on devices without any.
+    pub emulate_coop: bool,
     /// Workgroup memory in bytes, and invocations of a workgroup.
     pub workgroup_bytes: u32,
     pub invocations: u32,
@@ -24,6 +27,7 @@ impl Default for Caps {
             f16: false,
             coop_matrix: vec![],
             half_products: false,
+            emulate_coop: false,
             workgroup_bytes: 16 << 10,
             invocations: 256,
         }
@@ -34,12 +38,23 @@ impl Caps {
     /// Everything a variant can ask for: what cross-compilation is tested with.
     pub fn all() -> Self {
         Caps {
-            subgroups: Some((4, 128)),
+            subgroups: Some((32, 32)),
             f16: true,
             coop_matrix: vec![8, 16],
             half_products: true,
+            emulate_coop: false,
             workgroup_bytes: 32 << 10,
             invocations: 1024,
+        }
+    }
+
+    /// Invocations of a workgroup that is one subgroup wherever it runs, where subgroups are so small
+    /// that they must be the lanes of a CPU's vector registers.
+    pub(super) fn software_lanes(&self) -> Option<usize> {
+        match self.subgroups {
+            Some((4..8, _)) => Some(4),
+            Some((8, _)) => Some(8),
+            _ => None,
         }
     }
 

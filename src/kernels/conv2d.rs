@@ -4,11 +4,13 @@ use super::block::Block;
 use super::cpu::correlate::{self, Correlation};
 use super::cpu::product::add_to_rows;
 use super::cpu::scratch;
+use super::variant::{self, Blocked};
 use super::{
-    Bind, Case, Const, ConvShape, Cost, Fill, Io, Kernel, Product, Real, bindings, flag,
-    wrong_binds,
+    Bind, Caps, Case, Const, ConvShape, Cost, Fill, Io, Kernel, Product, Real, bindings, coop,
+    flag, wrong_binds,
 };
 use crate::naive_forms;
+use std::sync::Arc;
 
 /// Bindings: x, w, bias (if any), y; shapes in [`ConvShape`].
 #[derive(Debug, Clone)]
@@ -23,10 +25,6 @@ pub(super) type Operands<'io, T> = (&'io [T], &'io [T], Option<&'io [T]>, &'io m
 impl Conv2d {
     fn block(&self) -> Block {
         Block::for_columns(self.shape.cout)
-    }
-
-    fn blocks(&self) -> usize {
-        self.block().count(self.shape.pixels(), self.shape.cout)
     }
 
     fn operands<'io, T>(&self, io: &'io mut Io<'_, T>) -> Operands<'io, T> {
@@ -90,20 +88,15 @@ impl Conv2d {
     }
 }
 
-impl Kernel for Conv2d {
-    fn name(&self) -> &'static str {
-        "conv2d"
-    }
-    fn wgsl(&self) -> &'static str {
-        include_str!("../../shaders/conv2d.wgsl")
-    }
-    fn consts(&self) -> Vec<Const> {
-        let (s, block) = (&self.shape, self.block());
+impl Blocked for Conv2d {
+    fn consts_by(&self, block: Block) -> Vec<Const> {
+        let s = &self.shape;
         let mut consts = s.consts();
-        consts.extend(block.consts());
+        consts.extend(block.consts(true));
         consts.extend([
             flag("A_ALONG_K", true),
             flag("B_ALONG_K", false),
+            flag("K_TAIL", !s.window().is_multiple_of(block.bk)),
             flag("X_VEC4", s.cin.is_multiple_of(4)),
             flag("Y_VEC4", s.cout.is_multiple_of(4)),
             flag("BIAS", self.bias),
@@ -114,8 +107,27 @@ impl Kernel for Conv2d {
         }
         consts
     }
+    fn dims_by(&self, block: Block) -> Vec<u32> {
+        let pixels = self.shape.pixels();
+        vec![pixels as u32, block.count(pixels, self.shape.cout) as u32]
+    }
+    fn grid_by(&self, block: Block) -> [u32; 3] {
+        Block::grid(block.count(self.shape.pixels(), self.shape.cout))
+    }
+}
+
+impl Kernel for Conv2d {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+    fn wgsl(&self) -> &'static str {
+        include_str!("../../shaders/conv2d.wgsl")
+    }
+    fn consts(&self) -> Vec<Const> {
+        self.consts_by(self.block())
+    }
     fn dims(&self) -> Vec<u32> {
-        vec![self.shape.pixels() as u32, self.blocks() as u32]
+        self.dims_by(self.block())
     }
     fn lens(&self) -> Vec<usize> {
         let s = &self.shape;
@@ -128,7 +140,16 @@ impl Kernel for Conv2d {
         bindings(&[0, 2 + usize::from(self.bias)])
     }
     fn grid(&self) -> [u32; 3] {
-        Block::grid(self.blocks())
+        self.grid_by(self.block())
+    }
+    fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
+        let s = &self.shape;
+        let mut all = coop::offer(self, caps);
+        all.extend(variant::variants(
+            self,
+            Block::variants(s.pixels(), s.cout, s.window(), true, caps),
+        ));
+        all
     }
     fn cost(&self) -> Cost {
         let words: usize = self.lens().iter().sum();
@@ -182,6 +203,9 @@ pub(super) fn shapes() -> Vec<ConvShape> {
         s(1, (4, 5), (70, 5), (3, 3), 1, same),
         // The last input row and column lie under no window.
         s(1, (6, 6), (8, 8), (3, 3), 2, [0; 4]),
+        // One channel in or out, with enough pixels for the blocks made for that.
+        s(2, (15, 17), (1, 32), (3, 3), 1, same),
+        s(2, (17, 15), (32, 1), (3, 3), 1, same),
     ]
 }
 

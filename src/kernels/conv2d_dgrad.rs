@@ -4,10 +4,12 @@ use super::block::Block;
 use super::conv2d::shapes;
 use super::cpu::correlate::{self, Correlation};
 use super::cpu::scratch;
+use super::variant::{self, Blocked};
 use super::{
-    Bind, Case, Const, ConvShape, Cost, Fill, Io, Kernel, Real, bindings, flag, wrong_binds,
+    Bind, Caps, Case, Const, ConvShape, Cost, Fill, Io, Kernel, Real, bindings, flag, wrong_binds,
 };
 use crate::naive_forms;
+use std::sync::Arc;
 
 /// Bindings: dy, w, dx; shapes in [`ConvShape`].
 #[derive(Debug, Clone)]
@@ -26,10 +28,6 @@ impl Conv2dDgrad {
     fn phase_pixels(&self) -> usize {
         let s = &self.shape;
         s.n * s.h.div_ceil(s.stride) * s.w.div_ceil(s.stride)
-    }
-
-    fn phase_blocks(&self) -> usize {
-        self.block().count(self.phase_pixels(), self.shape.cin)
     }
 
     /// Straight from the chain rule: every dy adds to each x that its window saw.
@@ -65,17 +63,11 @@ impl Conv2dDgrad {
     }
 }
 
-impl Kernel for Conv2dDgrad {
-    fn name(&self) -> &'static str {
-        "conv2d_dgrad"
-    }
-    fn wgsl(&self) -> &'static str {
-        include_str!("../../shaders/conv2d_dgrad.wgsl")
-    }
-    fn consts(&self) -> Vec<Const> {
+impl Blocked for Conv2dDgrad {
+    fn consts_by(&self, block: Block) -> Vec<Const> {
         let s = &self.shape;
         let mut consts = s.consts();
-        consts.extend(self.block().consts());
+        consts.extend(block.consts(true));
         consts.extend([
             flag("A_ALONG_K", true),
             flag("B_ALONG_K", true),
@@ -85,8 +77,28 @@ impl Kernel for Conv2dDgrad {
         ]);
         consts
     }
+    fn dims_by(&self, block: Block) -> Vec<u32> {
+        let blocks = block.count(self.phase_pixels(), self.shape.cin);
+        vec![self.shape.n as u32, blocks as u32]
+    }
+    fn grid_by(&self, block: Block) -> [u32; 3] {
+        let phases = self.shape.stride * self.shape.stride;
+        Block::grid(phases * block.count(self.phase_pixels(), self.shape.cin))
+    }
+}
+
+impl Kernel for Conv2dDgrad {
+    fn name(&self) -> &'static str {
+        "conv2d_dgrad"
+    }
+    fn wgsl(&self) -> &'static str {
+        include_str!("../../shaders/conv2d_dgrad.wgsl")
+    }
+    fn consts(&self) -> Vec<Const> {
+        self.consts_by(self.block())
+    }
     fn dims(&self) -> Vec<u32> {
-        vec![self.shape.n as u32, self.phase_blocks() as u32]
+        self.dims_by(self.block())
     }
     fn lens(&self) -> Vec<usize> {
         let s = &self.shape;
@@ -96,7 +108,13 @@ impl Kernel for Conv2dDgrad {
         bindings(&[0, 2])
     }
     fn grid(&self) -> [u32; 3] {
-        Block::grid(self.phase_blocks() * self.shape.stride * self.shape.stride)
+        self.grid_by(self.block())
+    }
+    fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
+        let s = &self.shape;
+        let taps = s.kh.div_ceil(s.stride) * s.kw.div_ceil(s.stride);
+        let blocks = Block::variants(self.phase_pixels(), s.cin, taps * s.cout, true, caps);
+        variant::variants(self, blocks)
     }
     fn cost(&self) -> Cost {
         let s = &self.shape;

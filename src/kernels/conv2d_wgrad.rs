@@ -3,10 +3,12 @@
 use super::block::Block;
 use super::conv2d::shapes;
 use super::cpu::weight_gradient;
+use super::variant::{self, Blocked};
 use super::{
-    Bind, Case, Const, ConvShape, Cost, Fill, Io, Kernel, Real, bindings, flag, wrong_binds,
+    Bind, Caps, Case, Const, ConvShape, Cost, Fill, Io, Kernel, Real, bindings, flag, wrong_binds,
 };
 use crate::naive_forms;
+use std::sync::Arc;
 
 /// Bindings: x, dy, partials `[splits, kh kw cin, cout]`; other shapes in [`ConvShape`].
 ///
@@ -31,10 +33,6 @@ impl Conv2dWgrad {
 
     fn block(&self) -> Block {
         Block::for_columns(self.shape.cout)
-    }
-
-    fn blocks(&self) -> usize {
-        self.block().count(self.shape.window(), self.shape.cout) * self.splits
     }
 
     /// Pixels of a partial.
@@ -73,17 +71,11 @@ impl Conv2dWgrad {
     }
 }
 
-impl Kernel for Conv2dWgrad {
-    fn name(&self) -> &'static str {
-        "conv2d_wgrad"
-    }
-    fn wgsl(&self) -> &'static str {
-        include_str!("../../shaders/conv2d_wgrad.wgsl")
-    }
-    fn consts(&self) -> Vec<Const> {
+impl Blocked for Conv2dWgrad {
+    fn consts_by(&self, block: Block) -> Vec<Const> {
         let s = &self.shape;
         let mut consts = s.consts();
-        consts.extend(self.block().consts());
+        consts.extend(block.consts(false));
         consts.extend([
             flag("A_ALONG_K", false),
             flag("B_ALONG_K", false),
@@ -92,8 +84,27 @@ impl Kernel for Conv2dWgrad {
         ]);
         consts
     }
+    fn dims_by(&self, block: Block) -> Vec<u32> {
+        let blocks = block.count(self.shape.window(), self.shape.cout) * self.splits;
+        [self.shape.pixels(), self.chunk(), blocks].map(|v| v as u32).to_vec()
+    }
+    fn grid_by(&self, block: Block) -> [u32; 3] {
+        Block::grid(block.count(self.shape.window(), self.shape.cout) * self.splits)
+    }
+}
+
+impl Kernel for Conv2dWgrad {
+    fn name(&self) -> &'static str {
+        "conv2d_wgrad"
+    }
+    fn wgsl(&self) -> &'static str {
+        include_str!("../../shaders/conv2d_wgrad.wgsl")
+    }
+    fn consts(&self) -> Vec<Const> {
+        self.consts_by(self.block())
+    }
     fn dims(&self) -> Vec<u32> {
-        [self.shape.pixels(), self.chunk(), self.blocks()].map(|v| v as u32).to_vec()
+        self.dims_by(self.block())
     }
     fn lens(&self) -> Vec<usize> {
         let s = &self.shape;
@@ -103,7 +114,11 @@ impl Kernel for Conv2dWgrad {
         bindings(&[0, 1])
     }
     fn grid(&self) -> [u32; 3] {
-        Block::grid(self.blocks())
+        self.grid_by(self.block())
+    }
+    fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
+        let s = &self.shape;
+        variant::variants(self, Block::variants(s.window(), s.cout, self.chunk(), false, caps))
     }
     fn cost(&self) -> Cost {
         let words: usize = self.lens().iter().sum();

@@ -7,10 +7,14 @@
 //! there: v = (1 + m/2^23) 2^-(1+z) with a mantissa m and a geometric z of its own, E = -log(1 - v).
 
 use super::wrong_binds;
-use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, StepScalars, flag, grid_1d, int};
+use super::{
+    Bind, Caps, Case, Const, Cost, Fill, Io, Kernel, Real, StepScalars, flag, grid_1d, int,
+    subgroup,
+};
 use crate::naive_forms;
 use crate::rng::{Stream, philox4x32};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// A logit at or below this means "never": masks are written as -inf or as a huge negative number.
 const NEVER: f32 = -1e30;
@@ -181,6 +185,7 @@ impl Kernel for DrawTokens {
             int("WG", self.workgroup()),
             int("STREAM", Stream::Sample as usize),
             flag("GUIDED", self.guided),
+            subgroup::off(),
         ]
     }
     fn dims(&self) -> Vec<u32> {
@@ -195,6 +200,9 @@ impl Kernel for DrawTokens {
     fn cost(&self) -> Cost {
         let n = self.lens()[0] as u64;
         Cost { flops: 80 * n, bytes: 4 * n }
+    }
+    fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
+        subgroup::offer(self, caps)
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
         let step = io.step;

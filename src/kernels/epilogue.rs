@@ -6,6 +6,7 @@ use super::binary::BinaryOp;
 use super::expr::{Expr, MAX_OUTS, Step, operands};
 use super::fused::{bindings, load, naive, run_parallel, stores, two_outputs};
 use super::unary::Activation;
+use super::variant::Variant;
 use super::{
     Bind, Caps, Case, Const, Conv2d, ConvShape, Cost, Fill, Io, Kernel, Matmul, Needs, Real, flag,
 };
@@ -115,6 +116,16 @@ impl Epilogue {
     }
 }
 
+/// The constants of a product that is followed by an expression.
+fn followed(mut consts: Vec<Const>) -> Vec<Const> {
+    for (name, value) in &mut consts {
+        if *name == "EPILOGUE" {
+            *value = flag("EPILOGUE", true).1;
+        }
+    }
+    consts
+}
+
 impl Kernel for Epilogue {
     fn name(&self) -> &'static str {
         match self.product {
@@ -126,13 +137,7 @@ impl Kernel for Epilogue {
         &self.wgsl
     }
     fn consts(&self) -> Vec<Const> {
-        let mut consts = self.product.kernel().consts();
-        for (name, value) in &mut consts {
-            if *name == "EPILOGUE" {
-                *value = flag("EPILOGUE", true).1;
-            }
-        }
-        consts
+        followed(self.product.kernel().consts())
     }
     fn dims(&self) -> Vec<u32> {
         self.product.kernel().dims()
@@ -165,11 +170,23 @@ impl Kernel for Epilogue {
     fn variant(&self) -> String {
         self.product.kernel().variant()
     }
-    /// Those of the product that an epilogue can follow.
+    /// Those of the product whose shader calls back, that is whose shader is its own.
     fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
-        let products = self.product.kernel().variants(caps).into_iter().filter_map(|v| v.product());
-        let with = |product| Epilogue::new(product, self.extras.clone(), self.expr.clone());
-        products.map(|product| Arc::new(with(product)) as Arc<dyn Kernel>).collect()
+        let product = self.product.kernel();
+        let able = |v: &Arc<dyn Kernel>| v.wgsl() == product.wgsl();
+        let with = |v: Arc<dyn Kernel>| {
+            Variant {
+                kernel: self.clone(),
+                name: v.variant(),
+                wgsl: None,
+                needs: v.needs(),
+                consts: followed(v.consts()),
+                dims: v.dims(),
+                grid: v.grid(),
+            }
+            .arc()
+        };
+        product.variants(caps).into_iter().filter(able).map(with).collect()
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
         let (own, n) = (self.own(), self.product.elements());

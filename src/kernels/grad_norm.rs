@@ -2,9 +2,10 @@
 //! the norm of them.
 
 use super::sum_all::lane_sum;
-use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, wrong_binds};
+use super::{Bind, Caps, Case, Const, Cost, Fill, Io, Kernel, Real, subgroup, wrong_binds};
 use crate::naive_forms;
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// partials[w] = sum of g^2 over chunk w of ceil(n / partials) elements: bindings g [n],
 /// partials [partials]. Every segment binds its own range of one buffer of partials.
@@ -39,7 +40,7 @@ impl Kernel for GradNormPartials {
         include_str!("../../shaders/grad_norm.wgsl")
     }
     fn consts(&self) -> Vec<Const> {
-        vec![]
+        vec![subgroup::off()]
     }
     fn dims(&self) -> Vec<u32> {
         vec![self.n as u32, self.chunk() as u32]
@@ -52,6 +53,9 @@ impl Kernel for GradNormPartials {
     }
     fn cost(&self) -> Cost {
         Cost { flops: 2 * self.n as u64, bytes: 4 * (self.n + self.partials) as u64 }
+    }
+    fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
+        subgroup::offer(self, caps)
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
         let [Bind::In(g), Bind::Out(partials), ..] = &mut io.binds else {

@@ -4,12 +4,13 @@
 use super::cpu::blocks::{fold, par_blocks_mut, repeat, repeated_width, rows_per_block, table};
 use super::cpu::math::{silu, vectorised};
 use super::{
-    Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, float, grid_1d, int,
-    wrong_binds,
+    Bind, Caps, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, float, grid_1d, int,
+    subgroup, wrong_binds,
 };
 use crate::naive_forms;
 use rayon::prelude::*;
 use std::cell::RefCell;
+use std::sync::Arc;
 
 /// x [n, hw, c]; each of the `groups` groups of c / groups neighbouring channels is normalised over
 /// its channels and all hw positions of a sample.
@@ -98,7 +99,7 @@ impl Kernel for GroupNormStats {
     }
     fn consts(&self) -> Vec<Const> {
         let mut consts = self.shape.consts();
-        consts.extend([int("WG", self.workgroup()), float("EPS", self.shape.eps)]);
+        consts.extend([int("WG", self.workgroup()), float("EPS", self.shape.eps), subgroup::off()]);
         consts
     }
     fn dims(&self) -> Vec<u32> {
@@ -116,6 +117,9 @@ impl Kernel for GroupNormStats {
     fn cost(&self) -> Cost {
         let (x, stats) = (self.shape.len() as u64, self.shape.stats_len() as u64);
         Cost { flops: 4 * x, bytes: 4 * (x + stats) }
+    }
+    fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
+        subgroup::offer(self, caps)
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
         let [Bind::In(x), Bind::Out(stats), ..] = &mut io.binds else { wrong_binds(self.name()) };

@@ -5,11 +5,12 @@ use super::cpu::blocks::rows_per_block;
 use super::cpu::math::vectorised;
 use super::cpu::reduce::sum;
 use super::{
-    Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, float, grid_1d, int,
-    wrong_binds,
+    Bind, Caps, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, float, grid_1d, int,
+    subgroup, wrong_binds,
 };
 use crate::naive_forms;
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// What follows the normalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +143,7 @@ impl Kernel for LayerNorm {
             int("CHANNELS", self.shape.c),
             int("WG", self.shape.workgroup()),
             float("EPS", self.shape.eps),
+            subgroup::off(),
         ]
     }
     fn dims(&self) -> Vec<u32> {
@@ -164,6 +166,9 @@ impl Kernel for LayerNorm {
     fn cost(&self) -> Cost {
         let words: usize = self.lens().iter().sum();
         Cost { flops: 8 * self.shape.len() as u64, bytes: 4 * words as u64 }
+    }
+    fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
+        subgroup::offer(self, caps)
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
         let LayerNormShape { c, eps, mode, .. } = self.shape;

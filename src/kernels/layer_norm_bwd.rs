@@ -5,11 +5,13 @@ use super::cpu::math::vectorised;
 use super::cpu::reduce::{sum, sum2};
 use super::layer_norm::{LayerNormShape, NormMode, label, shapes};
 use super::{
-    Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, grid_1d, int, wrong_binds,
+    Bind, Caps, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, grid_1d, int, subgroup,
+    wrong_binds,
 };
 use crate::naive_forms;
 use rayon::prelude::*;
 use std::cell::RefCell;
+use std::sync::Arc;
 
 /// dx = rstd (g - mean(g) - xhat mean(g xhat)) with g = dy, gamma dy or (1 + scale) dy.
 /// Bindings: x, stats, then gamma (affine) or m (modulate), dy, dx.
@@ -77,6 +79,7 @@ impl Kernel for LayerNormBwd {
             int("CHANNELS", self.shape.c),
             int("WG", self.shape.workgroup()),
             flag("ACCUM", self.accum),
+            subgroup::off(),
         ]
     }
     fn dims(&self) -> Vec<u32> {
@@ -105,6 +108,9 @@ impl Kernel for LayerNormBwd {
         let words: usize = self.lens().iter().sum();
         let again = if self.accum { self.shape.len() } else { 0 };
         Cost { flops: 11 * self.shape.len() as u64, bytes: 4 * (words + again) as u64 }
+    }
+    fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
+        subgroup::offer(self, caps)
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
         let LayerNormShape { c, mode, .. } = self.shape;

@@ -6,11 +6,14 @@ use super::cpu::panels::{Layout, Panels};
 use super::cpu::product::{ColumnProduct, Right, RowProduct, Run, add_to_rows};
 use super::cpu::scratch;
 use super::unary::{self, Activation};
+use super::variant::{self, Blocked};
 use super::{
-    Bind, Case, Const, Cost, Fill, Io, Kernel, Product, Real, bindings, flag, int, wrong_binds,
+    Bind, Caps, Case, Const, Cost, Fill, Io, Kernel, Product, Real, bindings, coop, flag, int,
+    wrong_binds,
 };
 use crate::naive_forms;
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// `y[b, m, n] = act(sum_k a[b, m, k] w[b, k, n] + bias[n])`. Bindings: a, w, bias (if any), y.
 #[derive(Debug, Clone)]
@@ -53,10 +56,6 @@ impl Matmul {
 
     fn block(&self) -> Block {
         Block::for_columns(self.n)
-    }
-
-    fn blocks(&self) -> usize {
-        self.batch * self.block().count(self.m, self.n)
     }
 
     fn operands<'io, T>(&self, io: &'io mut Io<'_, T>) -> Operands<'io, T> {
@@ -207,14 +206,8 @@ const ROWS: usize = 96;
 /// Summands that are multiplied at once where a is transposed.
 const SUMMANDS: usize = 256;
 
-impl Kernel for Matmul {
-    fn name(&self) -> &'static str {
-        "matmul"
-    }
-    fn wgsl(&self) -> &'static str {
-        include_str!("../../shaders/matmul.wgsl")
-    }
-    fn consts(&self) -> Vec<Const> {
+impl Blocked for Matmul {
+    fn consts_by(&self, block: Block) -> Vec<Const> {
         let (k4, n4) = (self.k.is_multiple_of(4), self.n.is_multiple_of(4));
         let mut consts = vec![
             int("K", self.k),
@@ -230,12 +223,35 @@ impl Kernel for Matmul {
             flag("ACCUM", self.accum),
             flag("EPILOGUE", false),
         ];
+        // Two scalar operands along k look at every k anyway.
+        if self.ta || !self.tb || k4 {
+            consts.push(flag("K_TAIL", !self.k.is_multiple_of(block.bk)));
+        }
         consts.extend(self.act.map(|act| int("OP", act as usize)));
-        consts.extend(self.block().consts());
+        consts.extend(block.consts(!self.ta));
         consts
     }
+    fn dims_by(&self, block: Block) -> Vec<u32> {
+        let blocks = self.batch * block.count(self.m, self.n);
+        [self.m, self.m.div_ceil(block.bm), blocks].map(|v| v as u32).to_vec()
+    }
+    fn grid_by(&self, block: Block) -> [u32; 3] {
+        Block::grid(self.batch * block.count(self.m, self.n))
+    }
+}
+
+impl Kernel for Matmul {
+    fn name(&self) -> &'static str {
+        "matmul"
+    }
+    fn wgsl(&self) -> &'static str {
+        include_str!("../../shaders/matmul.wgsl")
+    }
+    fn consts(&self) -> Vec<Const> {
+        self.consts_by(self.block())
+    }
     fn dims(&self) -> Vec<u32> {
-        [self.m, self.m.div_ceil(self.block().bm), self.blocks()].map(|v| v as u32).to_vec()
+        self.dims_by(self.block())
     }
     fn lens(&self) -> Vec<usize> {
         let matrices = if self.batched_b { self.batch } else { 1 };
@@ -248,7 +264,15 @@ impl Kernel for Matmul {
         bindings(&[0, 1, 2 + usize::from(self.bias)])
     }
     fn grid(&self) -> [u32; 3] {
-        Block::grid(self.blocks())
+        self.grid_by(self.block())
+    }
+    fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
+        let mut all = coop::offer(self, caps);
+        all.extend(variant::variants(
+            self,
+            Block::variants(self.m, self.n, self.k, !self.ta, caps),
+        ));
+        all
     }
     fn cost(&self) -> Cost {
         let outputs = self.batch * self.m * self.n;
@@ -319,5 +343,11 @@ pub fn cases() -> Vec<Case> {
     push(Matmul { act, ..Matmul::new(9, 61, 41) }, false);
     push(Matmul { batch: 2, batched_b: true, ..Matmul::new(130, 32, 16) }, true);
     push(Matmul { bias: true, ..Matmul::new(257, 61, 3) }, true);
+    // Tails of the larger blocks, and of those for few rows or columns.
+    push(Matmul::new(127, 20, 129), true);
+    push(Matmul { ta: true, tb: true, accum: true, ..Matmul::new(129, 36, 132) }, false);
+    push(Matmul::new(5, 130, 132), true);
+    push(Matmul { batch: 2, tb: true, ..Matmul::new(200, 92, 4) }, true);
+    push(Matmul { ta: true, accum: true, ..Matmul::new(201, 68, 7) }, false);
     cases
 }

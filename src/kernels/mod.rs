@@ -18,6 +18,7 @@
 pub mod adamw;
 pub mod attention;
 pub mod attention_bwd;
+mod attention_variants;
 pub mod binary;
 mod block;
 mod bounded;
@@ -29,6 +30,7 @@ pub mod conv2d;
 pub mod conv2d_dgrad;
 pub mod conv2d_wgrad;
 pub mod conv_shape;
+mod coop;
 pub mod copy;
 pub mod cpu;
 pub mod draw_tokens;
@@ -61,11 +63,13 @@ pub mod ring_write;
 pub mod scale_by;
 pub mod softmax_ce;
 pub mod softmax_rows;
+mod subgroup;
 pub mod sum_all;
 pub mod sum_finish;
 pub mod sum_partials;
 pub mod unary;
 pub mod upsample2x;
+mod variant;
 
 pub use bounded::Bounded;
 pub use caps::{Caps, Needs};
@@ -83,6 +87,7 @@ pub use half::Half;
 pub use io::{Bind, Io, MAX_BINDS, StepScalars, wrong_binds};
 pub use matmul::Matmul;
 pub use real::Real;
+pub use subgroup::WithSubgroups;
 pub use sum_partials::SumPartials;
 
 use std::fmt::Debug;
@@ -120,8 +125,12 @@ pub struct Cost {
 
 /// One kernel, specialised: see the module documentation.
 pub trait Kernel: Debug + Send + Sync {
-    /// File stem of the shader, and the name in dumps, tables and errors.
+    /// The name in dumps, tables and errors.
     fn name(&self) -> &'static str;
+    /// File stem of the shader: the name, unless a variant has a shader of its own.
+    fn shader(&self) -> &'static str {
+        self.name()
+    }
     /// The shader's source before preprocessing.
     fn wgsl(&self) -> &str;
     /// Specialisation constants; every one must be used by the shader.

@@ -2,13 +2,17 @@
 //! n x k of them, exist only in registers.
 
 use super::cpu::nearest::{FAR, Problem, SHORT};
-use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, grid_1d, int, wrong_binds};
+use super::variant::Variant;
+use super::{
+    Bind, Caps, Case, Const, Cost, Fill, Io, Kernel, Needs, Real, flag, grid_1d, int, wrong_binds,
+};
 use crate::naive_forms;
+use std::sync::Arc;
 
 /// idx = argmin_k |e_k|^2 - 2 z.e_k, the lowest index winning ties; d2 = |z - e_idx|^2, infinite
 /// where it overflows f32; margin = second best - best of the criterion: by how much the choice was
 /// made, 3e38 with no second. A row with a NaN gives index 0 and a NaN distance; a code with a NaN
-/// or an overflowing norm is never chosen.
+/// or with |e|^2 over 3e38 is never chosen.
 ///
 /// With `cosine` rows and codes are compared by direction: z and e stand for z / |z| and e / |e|
 /// everywhere, and the criterion is -2 z.e, as all norms are 1. Lengths below 1e-12 count as it, so
@@ -48,6 +52,83 @@ impl NearestCode {
         self.d.div_ceil(self.d.div_ceil(16))
     }
 
+    /// Constants of the baseline's shader, with 4 `row_quads` rows x 4 `code_quads` codes of the
+    /// 64 x 64 scores in the registers of an invocation.
+    fn tile_consts(&self, row_quads: usize, code_quads: usize) -> Vec<Const> {
+        vec![
+            int("D", self.d),
+            int("CHUNK", self.chunk()),
+            int("ROW_QUADS", row_quads),
+            int("CODE_QUADS", code_quads),
+            flag("COSINE", self.cosine),
+            flag("MARGIN", self.margin),
+        ]
+    }
+
+    fn by_tile(&self, row_quads: usize, code_quads: usize) -> Arc<dyn Kernel> {
+        Variant {
+            kernel: self.clone(),
+            name: format!("64x64 {}x{}", 4 * row_quads, 4 * code_quads),
+            wgsl: None,
+            needs: Needs::default(),
+            consts: self.tile_consts(row_quads, code_quads),
+            dims: self.dims(),
+            grid: self.grid(),
+        }
+        .arc()
+    }
+
+    fn by_short_rows(&self) -> Arc<dyn Kernel> {
+        Variant {
+            kernel: self.clone(),
+            name: "short rows".into(),
+            wgsl: Some(include_str!("../../shaders/nearest_code_short.wgsl")),
+            needs: Needs::default(),
+            consts: self.row_consts(),
+            dims: self.dims(),
+            grid: grid_1d(self.n, 64),
+        }
+        .arc()
+    }
+
+    /// Constants of `shaders/lib/nearest_rows.wgsl`.
+    fn row_consts(&self) -> Vec<Const> {
+        vec![
+            int("D", self.d),
+            int("D4", self.d.div_ceil(4)),
+            flag("VEC4", self.d.is_multiple_of(4)),
+            flag("COSINE", self.cosine),
+            flag("MARGIN", self.margin),
+        ]
+    }
+
+    /// Short rows stay in registers, as many as fit; of long ones a tile of scores does.
+    fn by_subgroup(&self, lanes: usize) -> Arc<dyn Kernel> {
+        let (rows, groups, hoist) = match self.d {
+            0..=16 => (4, 2, true),
+            17..=32 => (4, 1, true),
+            33..=64 => (2, 1, true),
+            _ => (4, 4, false),
+        };
+        let mut consts = self.row_consts();
+        consts.extend([
+            int("WG", lanes),
+            int("ROWS", rows),
+            int("GROUPS", groups),
+            flag("HOIST", hoist),
+        ]);
+        Variant {
+            kernel: self.clone(),
+            name: format!("subgroup of {lanes}, {}x{}", lanes * rows, lanes * groups),
+            wgsl: Some(include_str!("../../shaders/nearest_code_subgroup.wgsl")),
+            needs: Needs { subgroups: true, ..Needs::default() },
+            consts,
+            dims: self.dims(),
+            grid: grid_1d(self.n, lanes * rows),
+        }
+        .arc()
+    }
+
     fn binds<'a, T>(&self, io: &'a mut Io<'_, T>) -> Binds<'a, T> {
         let [Bind::In(z), Bind::In(codebook), Bind::OutU(idx), Bind::Out(d2), margin, ..] =
             &mut io.binds
@@ -82,12 +163,9 @@ impl NearestCode {
                     true => T::of(-2.0) * dot * of_z * scale(e),
                     false => norm - T::of(2.0) * dot,
                 };
-                if overflows(norm) {
-                    continue;
-                }
-                if score < best {
+                if norm < far && score < best {
                     (best, second, winner) = (score, best, code);
-                } else if score < second {
+                } else if norm < far && score < second {
                     second = score;
                 }
             }
@@ -120,14 +198,7 @@ impl Kernel for NearestCode {
         include_str!("../../shaders/nearest_code.wgsl")
     }
     fn consts(&self) -> Vec<Const> {
-        vec![
-            int("D", self.d),
-            int("CHUNK", self.chunk()),
-            int("ROW_QUADS", ROW_QUADS),
-            int("CODE_QUADS", CODE_QUADS),
-            flag("COSINE", self.cosine),
-            flag("MARGIN", self.margin),
-        ]
+        self.tile_consts(ROW_QUADS, CODE_QUADS)
     }
     fn dims(&self) -> Vec<u32> {
         vec![self.n as u32, self.k as u32]
@@ -138,6 +209,23 @@ impl Kernel for NearestCode {
     }
     fn grid(&self) -> [u32; 3] {
         grid_1d(self.n, 64)
+    }
+    fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
+        // Multiply-adds below which a launch costs more than its work.
+        const SMALL: usize = 1 << 13;
+        let work = self.n * self.k * self.d;
+        if work < SMALL {
+            return vec![];
+        }
+        let lanes = caps.software_lanes();
+        let mut variants: Vec<_> = lanes.map(|lanes| self.by_subgroup(lanes)).into_iter().collect();
+        if self.d <= 8 {
+            variants.push(self.by_short_rows());
+        }
+        if work >= 16 * SMALL {
+            variants.extend([self.by_tile(1, 1), self.by_tile(2, 2)]);
+        }
+        variants
     }
     fn cost(&self) -> Cost {
         let (n, k, d) = (self.n as u64, self.k as u64, self.d as u64);
@@ -191,7 +279,8 @@ pub fn cases() -> Vec<Case> {
         // Vectors of 1 and -1 in 4 and 16 dimensions have lengths 2 and 4: all is exact.
         for d in [4, 16] {
             let signs = |n: usize, turn: usize| {
-                let sign = |i: usize| if (i * i / 3 + i / turn) % 2 == 0 { 1.0 } else { -1.0 };
+                let sign =
+                    |i: usize| if (i * i / 3 + i / turn).is_multiple_of(2) { 1.0 } else { -1.0 };
                 Fill::F32((0..n * d).map(sign).collect())
             };
             let kernel = NearestCode { cosine: true, margin, ..NearestCode::new(67, 150, d) };
@@ -199,7 +288,8 @@ pub fn cases() -> Vec<Case> {
         }
         // Every third row and every fourth code is zero.
         let holes = |n: usize, every: usize| {
-            let component = |i: usize| if i / 8 % every == 0 { 0.0 } else { (i % 5) as f32 - 1.5 };
+            let component =
+                |i: usize| if (i / 8).is_multiple_of(every) { 0.0 } else { (i % 5) as f32 - 1.5 };
             Fill::F32((0..n * 8).map(component).collect())
         };
         let kernel = NearestCode { cosine: true, margin, ..NearestCode::new(50, 40, 8) };

@@ -28,6 +28,8 @@ pub trait Real:
     /// Gauss error function.
     fn erf(self) -> Self;
     fn abs(self) -> Self;
+    /// Rounded to the nearest f16.
+    fn half(self) -> Self;
 
     fn zero() -> Self {
         Self::of(0.0)
@@ -70,6 +72,9 @@ macro_rules! float_real {
             }
             fn abs(self) -> Self {
                 <$t>::abs(self)
+            }
+            fn half(self) -> Self {
+                half::f16::from_f64(self.value()).to_f64() as $t
             }
         }
     };

@@ -4,10 +4,12 @@ use super::cpu::blocks::rows_per_block;
 use super::cpu::math::{exp, vectorised};
 use super::cpu::reduce::{max, sum};
 use super::{
-    Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, grid_1d, int, wrong_binds,
+    Bind, Caps, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, grid_1d, int, subgroup,
+    wrong_binds,
 };
 use crate::naive_forms;
 use rayon::prelude::*;
+use std::sync::Arc;
 
 fn lanes(k: usize) -> usize {
     if k.is_multiple_of(4) { 4 } else { 1 }
@@ -64,6 +66,7 @@ impl Kernel for SoftmaxCe {
             flag("VEC4", lanes == 4),
             int("K", self.k),
             int("WG", (self.k / lanes).next_power_of_two().clamp(32, 256)),
+            subgroup::off(),
         ]
     }
     fn dims(&self) -> Vec<u32> {
@@ -82,6 +85,9 @@ impl Kernel for SoftmaxCe {
     fn cost(&self) -> Cost {
         let (rows, k) = (self.rows as u64, self.k as u64);
         Cost { flops: 6 * rows * k, bytes: 4 * rows * (k + 4) }
+    }
+    fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
+        subgroup::offer(self, caps)
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
         let [

@@ -3,10 +3,12 @@
 use super::cpu::math::{exp, vectorised};
 use super::cpu::reduce::{max, sum};
 use super::{
-    Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, grid_1d, int, wrong_binds,
+    Bind, Caps, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, grid_1d, int, subgroup,
+    wrong_binds,
 };
 use crate::naive_forms;
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// Bindings: x [rows, k], y [rows, k].
 #[derive(Debug, Clone)]
@@ -51,6 +53,7 @@ impl Kernel for SoftmaxRows {
             int("K", self.k),
             int("WG", (self.k / self.lanes()).next_power_of_two().clamp(32, 256)),
             flag("LOG", self.log),
+            subgroup::off(),
         ]
     }
     fn dims(&self) -> Vec<u32> {
@@ -68,6 +71,9 @@ impl Kernel for SoftmaxRows {
     fn cost(&self) -> Cost {
         let n = (self.rows * self.k) as u64;
         Cost { flops: 12 * n, bytes: 8 * n }
+    }
+    fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
+        subgroup::offer(self, caps)
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
         let [Bind::In(x), Bind::Out(y), ..] = &mut io.binds else { wrong_binds(self.name()) };

@@ -1,9 +1,12 @@
 //! Stage one of a sum over a whole tensor: one partial sum a chunk. No atomics: the chunks are
 //! fixed, and [`super::sum_finish::SumFinish`] adds the partials in a fixed order.
 
-use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, float, int, wrong_binds};
+use super::{
+    Bind, Caps, Case, Const, Cost, Fill, Io, Kernel, Real, float, int, subgroup, wrong_binds,
+};
 use crate::naive_forms;
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// What is summed over elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +104,7 @@ impl Kernel for SumAll {
         include_str!("../../shaders/sum_all.wgsl")
     }
     fn consts(&self) -> Vec<Const> {
-        vec![int("OP", self.op as usize), float("FACTOR", self.factor)]
+        vec![int("OP", self.op as usize), float("FACTOR", self.factor), subgroup::off()]
     }
     fn dims(&self) -> Vec<u32> {
         vec![self.n as u32, self.chunk() as u32]
@@ -123,6 +126,9 @@ impl Kernel for SumAll {
         };
         let n = self.n as u64;
         Cost { flops: flops * n, bytes: 4 * (streams * n + self.partials as u64) }
+    }
+    fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
+        subgroup::offer(self, caps)
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
         let (x, b, partials) = match &mut io.binds {

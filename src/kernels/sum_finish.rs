@@ -1,7 +1,10 @@
 //! Stage two of a sum over a whole tensor: the partials of [`super::sum_all::SumAll`] to a scalar.
 
-use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, flag, float, wrong_binds};
+use super::{
+    Bind, Caps, Case, Const, Cost, Fill, Io, Kernel, Real, flag, float, subgroup, wrong_binds,
+};
 use crate::naive_forms;
+use std::sync::Arc;
 
 /// y (+)= factor sum of partials: bindings partials [p], y [1].
 #[derive(Debug, Clone)]
@@ -35,7 +38,7 @@ impl Kernel for SumFinish {
         include_str!("../../shaders/sum_finish.wgsl")
     }
     fn consts(&self) -> Vec<Const> {
-        vec![float("FACTOR", self.factor), flag("ACCUM", self.accum)]
+        vec![float("FACTOR", self.factor), flag("ACCUM", self.accum), subgroup::off()]
     }
     fn dims(&self) -> Vec<u32> {
         vec![self.p as u32]
@@ -48,6 +51,9 @@ impl Kernel for SumFinish {
     }
     fn cost(&self) -> Cost {
         Cost { flops: self.p as u64, bytes: 4 * self.p as u64 }
+    }
+    fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
+        subgroup::offer(self, caps)
     }
     naive_forms!();
 }

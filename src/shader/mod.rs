@@ -41,7 +41,7 @@ pub fn source(kernel: &dyn Kernel) -> Result<String> {
 }
 
 fn expand(kernel: &dyn Kernel) -> Result<preprocess::Expanded> {
-    let text = preprocess::expand(kernel.name(), kernel.wgsl(), &kernel.consts())?;
+    let text = preprocess::expand(kernel.shader(), kernel.wgsl(), &kernel.consts())?;
     match kernel.half() {
         0 => Ok(text),
         mask => half::lower(text, mask),

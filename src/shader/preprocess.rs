@@ -55,6 +55,8 @@ pub fn expand(name: &str, text: &str, consts: &[Const]) -> Result<Expanded> {
             return Err(defect(name, 1, format!("constant {n} is given but never used")));
         }
     }
+    // WGSL wants its `enable` directives before any declaration, the prelude's included.
+    state.lines.sort_by_key(|(line, ..)| !line.starts_with("enable "));
     let mut source = String::new();
     let mut origins = vec![];
     for (line, file, number) in state.lines {

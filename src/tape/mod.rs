@@ -6,11 +6,12 @@
 
 mod backward;
 pub mod interpret;
-mod precision;
+mod loss_scale;
 mod value;
 
+pub use crate::precision::Precision;
 pub use backward::Target;
-pub use precision::{GOOD_STEPS, LOSS_SCALE, Precision};
+pub use loss_scale::{GOOD_STEPS, LOSS_SCALE};
 pub use value::{Act, Home, Idx, Param, Value, ValueId};
 
 use crate::error::{Error, Result};

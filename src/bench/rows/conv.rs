@@ -18,7 +18,7 @@ fn layer(s: ConvShape) -> [Row; 3] {
     let single = ConvShape { n: 1, ..s };
     let few = match single.flops() <= CHECKED_FLOPS {
         true => single,
-        false => ConvShape { h: 14, w: 22, ..single },
+        false => ConvShape { h: 6, w: 11, ..single },
     };
     let ConvShape { n, h, w, cin, cout, kh, kw, stride, .. } = s;
     let strided = if stride == 1 { String::new() } else { format!(" stride {stride}") };

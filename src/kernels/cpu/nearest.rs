@@ -1,11 +1,8 @@
 //! The nearest code on the CPU: a matrix product of rows and codes whose tiles of scores never leave
 //! the registers.
 //!
-//! A tile is [`ROWS`] rows by a few vectors of codes. With few channels, keeping the minimum costs as
-//! much as the scores: there only one minimum and the tile that brought it are kept per row and lane
-//! ([`Best`]), and when all codes are seen, the tile that holds the minimum is computed again, by the
-//! same multiply-adds, to learn which of its codes it was. With many channels the code itself is kept
-//! ([`BestCode`]). Memory: the packed codebook, and the rows of one task a thread.
+//! A tile is [`ROWS`] rows by a few vectors of codes; every lane keeps the best score that it saw and
+//! the code that brought it. Memory: the packed codebook, and the rows of one task a thread.
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -24,9 +21,6 @@ const ROWS: usize = 6;
 const TASK_ROWS: usize = 8 * ROWS;
 /// Floats of such a block.
 const BLOCK: usize = 4096;
-
-/// Channels from which a minimum is cheap beside its score.
-const FEW_CHANNELS: usize = 16;
 
 /// Vectors of codes in a tile.
 const fn vectors<S: Simd>() -> usize {
@@ -50,7 +44,11 @@ pub struct Problem<'a> {
 
 impl Problem<'_> {
     pub fn solve(&self, idx: &mut [u32], d2: &mut [f32], margin: Option<&mut [f32]>) {
-        let arch = Arch::new();
+        self.solve_on(Arch::new(), idx, d2, margin);
+    }
+
+    /// For given instructions instead of this CPU's widest.
+    fn solve_on(&self, arch: Arch, idx: &mut [u32], d2: &mut [f32], margin: Option<&mut [f32]>) {
         let mut packed = PACKED.take();
         arch.dispatch(Pack { problem: self, packed: &mut packed });
         let rows = self.z.par_chunks(TASK_ROWS * self.d).zip(idx.par_chunks_mut(TASK_ROWS));
@@ -110,117 +108,52 @@ impl WithSimd for Pack<'_> {
     }
 }
 
-/// Running minima of one row, one for every lane.
-trait Minima<S: Simd>: Copy {
-    fn new(simd: S) -> Self;
-    /// Takes in the scores of a tile; tiles come in ascending order. An equal score does not replace
-    /// an earlier one, and a NaN none.
-    fn keep<const V: usize>(&mut self, simd: S, scores: &[S::f32s; V], tile: u32);
-    /// (index, margin) over the lanes, equal scores to the lowest index; `again` computes the scores
-    /// of a tile once more.
-    fn reduce<const V: usize>(&self, simd: S, again: impl Fn(u32) -> [S::f32s; V]) -> (u32, f32);
-}
-
-/// The best score and the tile it came from.
+/// The best score of every lane for one row, the first code of the vector that held it, and for the
+/// margin the second best.
 #[derive(Clone, Copy)]
-struct Best<S: Simd> {
+struct Best<S: Simd, const MARGIN: bool> {
     score: S::f32s,
-    tile: S::u32s,
-}
-
-impl<S: Simd> Minima<S> for Best<S> {
-    #[inline(always)]
-    fn new(simd: S) -> Self {
-        Best { score: simd.splat_f32s(FAR), tile: simd.splat_u32s(0) }
-    }
-
-    #[inline(always)]
-    fn keep<const V: usize>(&mut self, simd: S, scores: &[S::f32s; V], tile: u32) {
-        // The running minimum second: x86 returns it where the other is NaN.
-        let mut least = self.score;
-        for &score in scores {
-            least = simd.min_f32s(score, least);
-        }
-        let better = simd.less_than_f32s(least, self.score);
-        self.score = simd.select_f32s(better, least, self.score);
-        self.tile = simd.select_u32s(better, simd.splat_u32s(tile), self.tile);
-    }
-
-    #[inline(always)]
-    fn reduce<const V: usize>(&self, simd: S, again: impl Fn(u32) -> [S::f32s; V]) -> (u32, f32) {
-        let least = simd.reduce_min_f32s(self.score);
-        // Not so where no code had a score: then the index is 0.
-        if least < FAR {
-            let least = simd.splat_f32s(least);
-            let tile = lowest(simd, simd.equal_f32s(self.score, least), self.tile);
-            for (v, score) in again(tile).into_iter().enumerate() {
-                if let Some(lane) = first(simd, simd.equal_f32s(score, least)) {
-                    return (((tile as usize * V + v) * S::F32_LANES + lane) as u32, FAR);
-                }
-            }
-        }
-        (0, FAR)
-    }
-}
-
-/// The best score and the first code of the vector that held it; for the margin the second best.
-#[derive(Clone, Copy)]
-struct BestCode<S: Simd, const MARGIN: bool> {
-    best: S::f32s,
     second: S::f32s,
     code: S::u32s,
 }
 
-impl<S: Simd, const MARGIN: bool> Minima<S> for BestCode<S, MARGIN> {
+impl<S: Simd, const MARGIN: bool> Best<S, MARGIN> {
     #[inline(always)]
     fn new(simd: S) -> Self {
         let far = simd.splat_f32s(FAR);
-        BestCode { best: far, second: far, code: simd.splat_u32s(0) }
+        Best { score: far, second: far, code: simd.splat_u32s(0) }
     }
 
+    /// Takes in the scores of codes `first..`. A lane sees its codes in ascending order: `<` keeps the
+    /// earlier one, and a NaN is never less.
     #[inline(always)]
-    fn keep<const V: usize>(&mut self, simd: S, scores: &[S::f32s; V], tile: u32) {
-        for (v, &score) in scores.iter().enumerate() {
-            let first = simd.splat_u32s((tile * V as u32 + v as u32) * S::F32_LANES as u32);
-            let better = simd.less_than_f32s(score, self.best);
-            if MARGIN {
-                let loser = simd.select_f32s(better, self.best, score);
-                let closer = simd.less_than_f32s(loser, self.second);
-                self.second = simd.select_f32s(closer, loser, self.second);
-            }
-            self.best = simd.select_f32s(better, score, self.best);
-            self.code = simd.select_u32s(better, first, self.code);
+    fn keep(&mut self, simd: S, score: S::f32s, first: S::u32s) {
+        let better = simd.less_than_f32s(score, self.score);
+        if MARGIN {
+            let loser = simd.select_f32s(better, self.score, score);
+            let closer = simd.less_than_f32s(loser, self.second);
+            self.second = simd.select_f32s(closer, loser, self.second);
         }
+        self.score = simd.select_f32s(better, score, self.score);
+        self.code = simd.select_u32s(better, first, self.code);
     }
 
+    /// (index, margin) over the lanes; equal scores go to the lowest index.
     #[inline(always)]
-    fn reduce<const V: usize>(&self, simd: S, _: impl Fn(u32) -> [S::f32s; V]) -> (u32, f32) {
+    fn reduce(&self, simd: S) -> (u32, f32) {
         let mut code = self.code;
         for (lane, code) in lanes_mut(&mut code).iter_mut().enumerate() {
             *code += lane as u32;
         }
-        let best = simd.reduce_min_f32s(self.best);
-        let holds_best = simd.equal_f32s(self.best, simd.splat_f32s(best));
-        let index = lowest(simd, holds_best, code);
+        let best = simd.reduce_min_f32s(self.score);
+        let holds_best = simd.equal_f32s(self.score, simd.splat_f32s(best));
+        let mut candidates = simd.select_u32s(holds_best, code, simd.splat_u32s(u32::MAX));
+        let index = lanes_mut(&mut candidates).iter().fold(u32::MAX, |a, &b| a.min(b));
         // The runner-up is another lane's best, or the second of the winner's lane.
         let winner = simd.equal_u32s(code, simd.splat_u32s(index));
-        let second = simd.reduce_min_f32s(simd.select_f32s(winner, self.second, self.best));
+        let second = simd.reduce_min_f32s(simd.select_f32s(winner, self.second, self.score));
         (index, if second < FAR { second - best } else { FAR })
     }
-}
-
-/// The smallest of the chosen lanes of `values`.
-#[inline(always)]
-fn lowest<S: Simd>(simd: S, chosen: S::m32s, values: S::u32s) -> u32 {
-    let mut values = simd.select_u32s(chosen, values, simd.splat_u32s(u32::MAX));
-    lanes_mut(&mut values).iter().fold(u32::MAX, |a, &b| a.min(b))
-}
-
-/// The first chosen lane.
-#[inline(always)]
-fn first<S: Simd>(simd: S, chosen: S::m32s) -> Option<usize> {
-    let mut ones = simd.select_u32s(chosen, simd.splat_u32s(1), simd.splat_u32s(0));
-    lanes_mut(&mut ones).iter().position(|&one| one == 1)
 }
 
 /// The lanes of a vector of u32.
@@ -229,18 +162,17 @@ fn lanes_mut<V: bytemuck::Pod>(vector: &mut V) -> &mut [u32] {
     bytemuck::cast_slice_mut(std::slice::from_mut(vector))
 }
 
-/// Scores of R rows, given channel by channel, against a tile: norm + sum over channels of
-/// z (-2 e).
+/// Scores of ROWS rows against a tile: norm + sum over channels of z (-2 e).
 #[inline(always)]
-fn scores<S: Simd, const R: usize, const V: usize>(
+fn scores<S: Simd, const V: usize>(
     simd: S,
     tile: &[f32],
-    rows: impl Iterator<Item = [f32; R]>,
-) -> [[S::f32s; V]; R] {
+    rows: &[[f32; ROWS]],
+) -> [[S::f32s; V]; ROWS] {
     let (tile, _) = S::as_simd_f32s(tile).0.as_chunks::<V>();
-    let mut scores = [tile[0]; R];
+    let mut scores = [tile[0]; ROWS];
     for (e, z) in tile[1..].iter().zip(rows) {
-        for (scores, z) in scores.iter_mut().zip(z) {
+        for (scores, &z) in scores.iter_mut().zip(z) {
             let z = simd.splat_f32s(z);
             for (score, &e) in scores.iter_mut().zip(e) {
                 *score = simd.mul_add_e_f32s(z, e, *score);
@@ -283,25 +215,18 @@ impl WithSimd for Task<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match (self.margin.is_some(), self.problem.d < FEW_CHANNELS) {
-            (true, _) => self.on::<S, BestCode<S, true>>(simd),
-            (false, true) => self.on::<S, Best<S>>(simd),
-            (false, false) => self.on::<S, BestCode<S, false>>(simd),
+        match (self.margin.is_some(), vectors::<S>()) {
+            (false, 4) => self.run::<S, 4, false>(simd),
+            (false, _) => self.run::<S, 2, false>(simd),
+            (true, 4) => self.run::<S, 4, true>(simd),
+            (true, _) => self.run::<S, 2, true>(simd),
         }
     }
 }
 
 impl Task<'_> {
     #[inline(always)]
-    fn on<S: Simd, M: Minima<S>>(self, simd: S) {
-        match vectors::<S>() {
-            4 => self.run::<S, M, 4>(simd),
-            _ => self.run::<S, M, 2>(simd),
-        }
-    }
-
-    #[inline(always)]
-    fn run<S: Simd, M: Minima<S>, const V: usize>(mut self, simd: S) {
+    fn run<S: Simd, const V: usize, const MARGIN: bool>(mut self, simd: S) {
         let d = self.problem.d;
         let mut rows = TRANSPOSED.take();
         rows.clear();
@@ -313,42 +238,46 @@ impl Task<'_> {
             }
         }
 
-        let tile = V * S::F32_LANES * (d + 1);
+        let width = V * S::F32_LANES;
+        let tile = width * (d + 1);
         let block = (BLOCK / tile).max(1);
-        let mut minima = [[M::new(simd); ROWS]; TASK_ROWS / ROWS];
+        let mut best = [[Best::<S, MARGIN>::new(simd); ROWS]; TASK_ROWS / ROWS];
         for (b, tiles) in self.packed.chunks(block * tile).enumerate() {
-            for (minima, rows) in minima.iter_mut().zip(rows.chunks_exact(d)) {
+            for (best, rows) in best.iter_mut().zip(rows.chunks_exact(d)) {
                 for (t, tile) in tiles.chunks_exact(tile).enumerate() {
-                    let scores = scores::<S, ROWS, V>(simd, tile, rows.iter().copied());
-                    for (minima, scores) in minima.iter_mut().zip(&scores) {
-                        minima.keep(simd, scores, (b * block + t) as u32);
+                    let scores = scores::<S, V>(simd, tile, rows);
+                    let code = ((b * block + t) * width) as u32;
+                    for (v, first) in (code..).step_by(S::F32_LANES).take(V).enumerate() {
+                        let first = simd.splat_u32s(first);
+                        for (best, scores) in best.iter_mut().zip(&scores) {
+                            best.keep(simd, scores[v], first);
+                        }
                     }
                 }
             }
         }
+        TRANSPOSED.set(rows);
 
-        for (i, (minima, z)) in minima.as_flattened().iter().zip(self.z.chunks_exact(d)).enumerate()
-        {
-            let row = &rows[i / ROWS * d..][..d];
-            let again = |t: u32| {
-                let tile = &self.packed[t as usize * tile..][..tile];
-                let [scores] = scores::<S, 1, V>(simd, tile, row.iter().map(|z| [z[i % ROWS]]));
-                scores
-            };
-            let (index, margin) = minima.reduce(simd, again);
+        for (i, (best, z)) in best.as_flattened().iter().zip(self.z.chunks_exact(d)).enumerate() {
+            let (index, margin) = best.reduce(simd);
             self.idx[i] = index;
             self.d2[i] = self.distance(simd, z, index as usize);
             if let Some(margins) = &mut self.margin {
                 margins[i] = margin;
             }
         }
-        TRANSPOSED.set(rows);
     }
 
     #[inline(always)]
     fn scale<S: Simd>(&self, simd: S, x: &[f32]) -> f32 {
         if self.problem.cosine {
-            self.problem.scale(sum_squares(simd, x, x, |x, _| x))
+            self.problem.scale(sum_squares(
+                simd,
+                x,
+                x,
+                #[inline(always)]
+                |x, _| x,
+            ))
         } else {
             1.0
         }
@@ -361,8 +290,49 @@ impl Task<'_> {
         let e = &self.problem.codebook[index * d..][..d];
         let (of_z, of_e) = (self.scale(simd, z), self.scale(simd, e));
         let (of_z, of_e) = (simd.splat_f32s(of_z), simd.splat_f32s(of_e));
-        sum_squares(simd, z, e, |z, e| {
-            simd.sub_f32s(simd.mul_f32s(z, of_z), simd.mul_f32s(e, of_e))
-        })
+        sum_squares(
+            simd,
+            z,
+            e,
+            #[inline(always)]
+            |z, e| simd.sub_f32s(simd.mul_f32s(z, of_z), simd.mul_f32s(e, of_e)),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Small integers, on which all is exact: the scalar form, every vector form that this CPU has
+    /// and a plain search agree, ties included.
+    #[test]
+    fn all_instructions_agree() {
+        let mut archs = vec![Arch::Scalar, Arch::new()];
+        #[cfg(target_arch = "x86_64")]
+        archs.extend(pulp::x86::V3::try_new().map(Arch::V3));
+        for (n, k, d) in [(1, 1, 1), (49, 33, 3), (7, 129, 20)] {
+            let ints = |len: usize, seed: usize| -> Vec<f32> {
+                (0..len).map(|i| ((i * 7 + seed * 5 + i / 11) % 5) as f32 - 2.0).collect()
+            };
+            let (z, codebook) = (ints(n * d, 1), ints(k * d, 2));
+            let nearest = |z: &[f32]| {
+                let distance =
+                    |e: &[f32]| z.iter().zip(e).map(|(z, e)| (z - e) * (z - e)).sum::<f32>();
+                let all = codebook.chunks(d).map(distance).enumerate();
+                all.fold((0, FAR), |a, b| if b.1 < a.1 { b } else { a })
+            };
+            let want: Vec<_> = z.chunks(d).map(nearest).collect();
+            for arch in &archs {
+                for with_margin in [false, true] {
+                    let (mut idx, mut d2, mut margin) = (vec![9; n], vec![9.0; n], vec![9.0; n]);
+                    let problem = Problem { d, cosine: false, z: &z, codebook: &codebook };
+                    let margins = with_margin.then_some(&mut margin[..]);
+                    problem.solve_on(*arch, &mut idx, &mut d2, margins);
+                    let got = idx.iter().map(|&i| i as usize).zip(d2);
+                    assert!(got.eq(want.iter().copied()), "{arch:?} n={n} k={k} d={d}");
+                }
+            }
+        }
     }
 }

@@ -1,0 +1,101 @@
+// y = softmax(scale q k') v for one head and RUNS WG queries a workgroup, as in `attention`: a
+// running maximum and sum; lse = the logarithm of the softmax denominator.
+#import attention_lanes
+
+struct Dims { lq: u32, lk: u32, heads: u32, scale: f32 }
+@group(0) @binding(8) var<uniform> dims: Dims;
+@group(0) @binding(0) var<storage, read> q: array<Element>;
+@group(0) @binding(1) var<storage, read> k: array<Element>;
+@group(0) @binding(2) var<storage, read> v: array<Element>;
+@group(0) @binding(3) var<storage, read_write> y: array<Element>;
+@group(0) @binding(4) var<storage, read_write> lse: array<f32>;
+
+const Q: u32 = 0u;
+const K: u32 = 1u;
+const V: u32 = 2u;
+
+fn load(source: u32, at: u32) -> Element {
+    if source == Q { return q[at]; }
+    if source == K { return k[at]; }
+    return v[at];
+}
+
+fn store4(token: u32, column: u32, value: vec4<f32>) {
+#if VEC4
+    y[token / 4u + column] = value;
+#else
+#unroll i in 0..4
+    if 4u * column + $iu < D {
+        y[token + 4u * column + $iu] = value[$i];
+    }
+#endunroll
+#endif
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let width = dims.heads * D;
+    let q_base = group.z * dims.lq * width + group.y * D;
+    let k_base = group.z * dims.lk * width + group.y * D;
+#unroll r in 0..RUNS
+    let query$r = (group.x * RUNS + $ru) * WG + lane;
+    let q_at$r = q_base + min(query$r, dims.lq - 1u) * width;
+    var highest$r = LOWEST;
+    var mass$r = 0.0;  // sum of exp(score - highest)
+#unroll x in 0..D4
+    let q$r_$x = load4(Q, q_at$r, $xu);
+    var result$r_$x = vec4<f32>(0.0);
+#endunroll
+#endunroll
+    for (var first = 0u; first < dims.lk; first += WG) {
+        let at = k_base + min(first + lane, dims.lk - 1u) * width;
+#unroll i in 0..WG
+#unroll r in 0..RUNS
+        var s$r_$i = 0.0;
+#endunroll
+#endunroll
+#unroll x in 0..D4
+        let k$x = load4(K, at, $xu);
+#unroll i in 0..WG
+        let k$x_$i = subgroupBroadcast(k$x, $iu);
+#unroll r in 0..RUNS
+        s$r_$i += dot(q$r_$x, k$x_$i);
+#endunroll
+#endunroll
+#endunroll
+#unroll r in 0..RUNS
+        var higher$r = highest$r;
+#unroll i in 0..WG
+        s$r_$i = select(LOWEST, s$r_$i * dims.scale, first + $iu < dims.lk);
+        higher$r = max(higher$r, s$r_$i);
+#endunroll
+        let shrink$r = exp(highest$r - higher$r);
+        highest$r = higher$r;
+        mass$r *= shrink$r;
+#unroll i in 0..WG
+        s$r_$i = exp(s$r_$i - higher$r);
+        mass$r += s$r_$i;
+#endunroll
+#endunroll
+#unroll x in 0..D4
+        let v$x = load4(V, at, $xu);
+#unroll r in 0..RUNS
+        result$r_$x *= shrink$r;
+#endunroll
+#unroll i in 0..WG
+        let v$x_$i = subgroupBroadcast(v$x, $iu);
+#unroll r in 0..RUNS
+        result$r_$x += s$r_$i * v$x_$i;
+#endunroll
+#endunroll
+#endunroll
+    }
+#unroll r in 0..RUNS
+    if query$r < dims.lq {
+        lse[(group.z * dims.heads + group.y) * dims.lq + query$r] = highest$r + log(mass$r);
+#unroll x in 0..D4
+        store4(q_at$r, $xu, result$r_$x / mass$r);
+#endunroll
+    }
+#endunroll
+}
