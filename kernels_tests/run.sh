@@ -39,10 +39,11 @@ fetch_swiftshader() {
 }
 if fetch_swiftshader; then
     icd="$swiftshader/vk_swiftshader_icd.json"
-    for tests in registry::wgsl adjoint large quantiser as_in_torch_on_the_gpu; do
-        VK_DRIVER_FILES="$icd" VK_ICD_FILENAMES="$icd" VQFORGE_TEST_DEVICE=swiftshader \
-            cargo test --release --test kernels "$tests"
-    done
+    # Not registry::wgsl and what else convolves: its compiler takes minutes and gigabytes over
+    # conv2d and conv2d_dgrad with channels that are not a multiple of 4.
+    VK_DRIVER_FILES="$icd" VK_ICD_FILENAMES="$icd" VQFORGE_TEST_DEVICE=swiftshader \
+        cargo test --release --test kernels -- quantiser:: large:: adjoint::lookup \
+        adjoint::matrix_product adjoint::pooling adjoint::reductions adjoint::upsampling
 elif [ "${CI:-}" = true ]; then
     echo "SwiftShader (in Debian's chromium-common) is missing" >&2
     exit 1

@@ -7,7 +7,7 @@ use vqforge::device::Device;
 use vqforge::kernels::Caps;
 use vqforge::shader;
 
-/// `text` stands once in the kernel's shader (fragments included) and becomes `fault`.
+/// `text` stands in the kernel's shader (fragments included) and becomes `fault` wherever it does.
 struct Fault {
     name: &'static str,
     kernel: &'static str,
@@ -307,11 +307,10 @@ fn hunt(device: &mut dyn Device, caps: &Caps, f: &Fault) -> Result<(String, Stri
     let (mut found, mut survived) = (false, 0);
     for case in cases_of(f.kernel, caps) {
         let text = inlined(&*case.kernel);
-        match text.matches(f.text).count() {
-            0 => continue,
-            1 => found = true,
-            n => return Err(format!("the text stands {n} times in {}", f.kernel)),
+        if !text.contains(f.text) {
+            continue;
         }
+        found = true;
         let changed = text.replace(f.text, f.fault);
         let control = Mutant { wgsl: Some(text), ..Mutant::of(&case.kernel) };
         let mutant = Mutant { wgsl: Some(changed), ..Mutant::of(&case.kernel) };
