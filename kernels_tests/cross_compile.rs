@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::Arc;
 use vqforge::device::{Device, Launch, Range, noop};
-use vqforge::kernels::{Caps, Half, Kernel, MAX_BINDS, Needs, registry};
+use vqforge::kernels::{Caps, Half, Kernel, Needs, registry};
 use vqforge::shader::{self, Target};
 
 /// Everything, on devices with subgroups of any size, of one size as most have, and of two as RDNA.
@@ -15,7 +15,8 @@ fn everything() -> Vec<Caps> {
 }
 
 /// One kernel for each distinct final source: the baselines, and what `caps` add to them: variants,
-/// and all with all of the bindings in f16 that may be, baselines also with each of them.
+/// and all with all of the bindings in f16 that may be. (Each binding by itself is lowered and
+/// validated where `half_kernels` runs the cpu form.)
 fn variants(caps: &[Caps]) -> Vec<Arc<dyn Kernel>> {
     let mut seen = BTreeSet::new();
     let mut kernels: Vec<Arc<dyn Kernel>> = vec![];
@@ -23,12 +24,7 @@ fn variants(caps: &[Caps]) -> Vec<Arc<dyn Kernel>> {
         let more: Vec<_> = caps.iter().flat_map(|caps| case.kernel.variants(caps)).collect();
         let mut all: Vec<_> = std::iter::once(case.kernel).chain(more).collect();
         if caps.iter().any(|caps| caps.f16) {
-            let masks = |k: &Arc<dyn Kernel>| {
-                let count = if k.variant() == "baseline" { MAX_BINDS } else { 0 };
-                let each = (0..count).map(|i| 1 << i);
-                each.chain([u32::MAX]).map(|m| Half::of(k.clone(), m)).collect::<Vec<_>>()
-            };
-            let halves: Vec<_> = all.iter().flat_map(masks).collect();
+            let halves: Vec<_> = all.iter().map(|k| Half::of(k.clone(), u32::MAX)).collect();
             all.extend(halves);
         }
         for kernel in all {
