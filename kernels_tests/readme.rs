@@ -18,7 +18,7 @@ use How::{Needs, Run};
 const SMALL: &str = "--device cpu --set train.steps=2 --set train.batch=4 --set train.warmup=1 \
     --set train.eval_every=0 --set data.split={by=\"fraction\"}";
 /// Makes a benchmark end soon.
-const BRIEF: &str = "--device cpu --quick --budget 8";
+const BRIEF: &str = "--device cpu --quick --budget 3";
 const AS_IT_IS: &[(&str, &str)] = &[];
 const ONLY_CPU: &[(&str, &str)] = &[("--device 0", "")];
 
@@ -84,7 +84,7 @@ const LINES: &[(&str, How)] = &[
         "vqforge train vqvae configs/radar_vqvae.toml --data train.npz --precision mixed",
         Run(AS_IT_IS, SMALL),
     ),
-    ("vqforge bench --quick", Run(AS_IT_IS, "--device cpu --budget 4")),
+    ("vqforge bench --quick", Run(AS_IT_IS, "--device cpu --budget 3")),
     ("vqforge bench --filter matmul --json before.json", Run(AS_IT_IS, BRIEF)),
     ("vqforge bench cmp before.json after.json", Run(&[("after", "before")], "")),
     ("vqforge bench --variants --filter nearest_code", Run(AS_IT_IS, BRIEF)),

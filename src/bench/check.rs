@@ -61,7 +61,6 @@ impl<'a> Oracle<'a> {
             };
         }
         case.kernel.naive_bounded(&mut io);
-        drop(io);
         Ok(Oracle { case, inputs, floats, words })
     }
 

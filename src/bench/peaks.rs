@@ -48,7 +48,7 @@ impl Peaks {
 /// programs take a core away, so it is what all threads reach together when none does.
 fn best(device: &mut dyn Device, case: &Case, seconds: f64) -> Result<f64> {
     let threads = device.host_threads();
-    let mut bench = Bench::prepare(device, case, &[case.kernel.clone()], None)?;
+    let mut bench = Bench::prepare(device, case, std::slice::from_ref(&case.kernel), None)?;
     let first = bench.warm_up()?;
     let samples = bench.interleaved((seconds / first).clamp(3.0, 30.0) as usize)?.remove(0);
     let time = |s: &Sample| match threads {

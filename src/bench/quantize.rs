@@ -1,8 +1,8 @@
 //! The quantiser over a grid of sizes: how its time grows with codes, vectors and components.
 
-use super::Report;
 use super::plot::{Panel, Series};
 use super::rows::{Row, nearest_code, per_code_sums};
+use super::{Measurement, Report};
 
 const VECTORS: [usize; 3] = [1024, 4096, 16_384];
 const CODES: [usize; 5] = [64, 256, 1024, 4096, 16_384];
@@ -37,8 +37,13 @@ pub fn grid() -> Vec<Row> {
 }
 
 /// Time per vector over the number of codes: a curve for each number of vectors and components.
-/// Points that were not run are missing from the curves.
-pub fn panels(report: &Report) -> Vec<Panel> {
+/// With `cpu` it is processor time over threads. Points that were not run are missing.
+pub fn panels(report: &Report, cpu: bool) -> Vec<Panel> {
+    let threads = report.threads.unwrap_or(1) as f64;
+    let seconds = |row: &Measurement| match cpu {
+        true => row.cpu_seconds.map(|s| s.median / threads),
+        false => Some(row.seconds.median),
+    };
     KERNELS
         .into_iter()
         .map(|(kernel, title)| {
@@ -48,7 +53,7 @@ pub fn panels(report: &Report) -> Vec<Panel> {
                     let at = |k: usize| {
                         let name = make(kernel, (n, k, d)).name;
                         let row = report.rows.iter().find(|r| r.name == name)?;
-                        Some((k as f64, row.seconds.median / n as f64 * 1e9))
+                        Some((k as f64, seconds(row)? / n as f64 * 1e9))
                     };
                     let points = CODES.into_iter().filter_map(at).collect();
                     series.push(Series { name: format!("d = {d}, n = {n}"), colour, dash, points });
@@ -57,7 +62,7 @@ pub fn panels(report: &Report) -> Vec<Panel> {
             Panel {
                 title: title.into(),
                 x: "codes".into(),
-                y: "nanoseconds a vector".into(),
+                y: format!("nanoseconds{} a vector", if cpu { " of all cores" } else { "" }),
                 series,
             }
         })

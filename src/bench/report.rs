@@ -262,7 +262,7 @@ impl fmt::Display for Report {
             "GFLOP/s",
             "GB/s",
             "roofline",
-            by_cpu(format!(" {:>9} {:>9}", "cpu time", "roofline"))
+            by_cpu(format!(" {:>9} {:>9}", "cpu time", "by cpu"))
         )?;
         for r in &self.rows {
             let quartiles = format!("{} .. {}", short(r.seconds.q1), short(r.seconds.q3));

@@ -17,9 +17,9 @@ const ROW_SECONDS: f64 = 1.5;
 /// Share of the roofline that a kernel is expected to reach at least: a row is left out unseen only
 /// where even so it would not fit.
 const EXPECTED: f64 = 0.05;
-/// What emptying the caches may take, in seconds, and the bytes written for it: never less than most
-/// processors' last cache, nor more than the largest of any GPU.
-const FLUSH_SECONDS: f64 = 0.01;
+/// What emptying the caches may take, in seconds at the rate of the copy probe, and the bytes written
+/// for it: never less than most processors' last cache, nor more than the largest of any GPU.
+const FLUSH_SECONDS: f64 = 0.0015;
 const FLUSH_BYTES: (f64, f64) = (48.0 * 1048576.0, 256.0 * 1048576.0);
 
 /// What to run and for how long.
@@ -46,8 +46,8 @@ enum Outcome {
     NotRun(String),
 }
 
-/// Times `rows` on a device: the probes first, then small rows, then large ones. `tell` hears what
-/// is going on.
+/// Times `rows` on a device: the probes first, then small rows, then the others, cheapest first.
+/// `tell` hears what is going on.
 ///
 /// # Errors
 /// No row fits the filter; the device fails. A row that the device cannot hold is no error: it is
@@ -88,10 +88,15 @@ pub fn run(
     };
     let flush = Flush::new(device, flush_bytes)?;
     let mut order: Vec<usize> = (0..rows.len()).collect();
+    // The cheapest first: what the budget does not reach is then little in number.
+    let bound = |i: &usize| peaks.bound(rows[*i].cost);
+    order.sort_by(|a, b| bound(a).total_cmp(&bound(b)));
     order.sort_by_key(|&i| !rows[i].small);
     let mut outcomes: Vec<Option<Outcome>> = rows.iter().map(|_| None).collect();
     for (done, &i) in order.iter().enumerate() {
-        let left = options.budget - started.elapsed().as_secs_f64();
+        // A run that measures nothing is of no use: the first row has its time in any case.
+        let least = if done == 0 { ROW_SECONDS } else { f64::NEG_INFINITY };
+        let left = (options.budget - started.elapsed().as_secs_f64()).max(least);
         tell(&format!("{}/{} {}", done + 1, rows.len(), rows[i].name));
         let turn = Turn { left, share: left / (rows.len() - done) as f64, peaks, flush, options };
         outcomes[i] = Some(turn.take(device, &rows[i])?);

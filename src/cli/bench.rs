@@ -29,6 +29,9 @@ enum Command {
         /// The plot to write
         #[arg(long, default_value = "quantize.svg")]
         svg: PathBuf,
+        /// Plot processor time, which other work on the machine disturbs less
+        #[arg(long)]
+        cpu: bool,
     },
     /// Two records row by row
     Cmp {
@@ -76,11 +79,11 @@ fn budget(text: &str) -> std::result::Result<f64, String> {
 pub fn run(args: &Args) -> Result<()> {
     match &args.command {
         None => measure(&args.measured, bench::all_rows()).map(|_| ()),
-        Some(Command::Quantize { measured, svg }) => {
+        Some(Command::Quantize { measured, svg, cpu }) => {
             // A path that cannot be written should not cost a measurement.
             check_writable(svg)?;
             let report = measure(measured, bench::grid())?;
-            write(svg, &bench::svg(&bench::panels(&report)))?;
+            write(svg, &bench::svg(&bench::panels(&report, *cpu)))?;
             tell(&format!("plot in {}", svg.display()));
             Ok(())
         }
