@@ -111,7 +111,6 @@ impl Epilogue {
         }
         product.binds[own] = Bind::Out(&mut *outs[0]);
         self.product.naive(&mut product);
-        drop(product);
         naive(&self.expr, n, &inputs[own..], &mut outs);
     }
 }

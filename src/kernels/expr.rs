@@ -17,7 +17,7 @@ pub const MAX_STEPS: usize = 32;
 /// Values an expression stores, at most.
 pub const MAX_OUTS: usize = 3;
 /// Elements that the CPU form takes at a time: a register of every step stays in the first cache.
-const BLOCK: usize = 512;
+const BLOCK: usize = 1024;
 
 /// One operation; operands are the indices of earlier steps.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -175,20 +175,14 @@ impl Expr {
     /// `outs` the stretch alone; `n` is the number of all elements.
     pub fn run(&self, n: usize, start: usize, inputs: &[&[f32]], outs: &mut [&mut [f32]]) {
         scratch::with(self.steps.len() * BLOCK, |registers| {
-            vectorised(
-                #[inline(always)]
-                || {
-                    let len = outs[0].len();
-                    for at in (0..len).step_by(BLOCK) {
-                        let range = (at, BLOCK.min(len - at));
-                        self.block(n, start, inputs, outs, range, registers);
-                    }
-                },
-            );
+            let len = outs[0].len();
+            for at in (0..len).step_by(BLOCK) {
+                let range = (at, BLOCK.min(len - at));
+                self.block(n, start, inputs, outs, range, registers);
+            }
         });
     }
 
-    #[inline(always)]
     fn block(
         &self,
         n: usize,
@@ -225,14 +219,28 @@ impl Expr {
                 Step::Load(k) => repeat(inputs[k], first, to),
                 Step::Old => to.copy_from_slice(&outs[0][at..][..len]),
                 Step::Const(_) => {}
-                Step::Binary(op, a, b) => binary(op, operand(a), operand(b), to),
+                // A step is vectorised by itself: in one function with all of them the compiler
+                // leaves some loops out of line, and those would be baseline code.
+                Step::Binary(op, a, b) => {
+                    let (a, b) = (operand(a), operand(b));
+                    vectorised(
+                        #[inline(always)]
+                        || binary(op, a, b, to),
+                    );
+                }
                 Step::Value(op, x) => {
                     fill(to, operand(x));
-                    unary::apply(op, to);
+                    vectorised(
+                        #[inline(always)]
+                        || unary::apply(op, to),
+                    );
                 }
                 Step::Slope(op, x) => {
                     fill(to, operand(x));
-                    unary::apply_slope(op, to);
+                    vectorised(
+                        #[inline(always)]
+                        || unary::apply_slope(op, to),
+                    );
                 }
             }
         }
@@ -256,7 +264,6 @@ enum Operand<'a> {
     Each(&'a [f32]),
 }
 
-#[inline(always)]
 fn fill(to: &mut [f32], from: Operand<'_>) {
     match from {
         Operand::Same(v) => to.fill(v),
@@ -265,7 +272,6 @@ fn fill(to: &mut [f32], from: Operand<'_>) {
 }
 
 /// `to[j] = table[(first + j) % len]`.
-#[inline(always)]
 fn repeat(table: &[f32], first: usize, mut to: &mut [f32]) {
     let mut at = first % table.len();
     while !to.is_empty() {
