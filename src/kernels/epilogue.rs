@@ -30,7 +30,10 @@ impl Product {
 
     /// Elements of the result.
     pub fn elements(&self) -> usize {
-        self.kernel().lens().last().copied().unwrap_or_default()
+        match self {
+            Product::Conv2d(kernel) => kernel.shape.y_len(),
+            Product::Matmul(kernel) => kernel.batch * kernel.m * kernel.n,
+        }
     }
 
     /// Elements of a vector of columns in the shader.
@@ -80,9 +83,12 @@ impl Epilogue {
         epilogue
     }
 
-    /// Inputs of the product alone.
+    /// Inputs of the product alone: two factors and a bias, if any.
     fn own(&self) -> usize {
-        self.product.kernel().lens().len() - 1
+        2 + usize::from(match &self.product {
+            Product::Conv2d(kernel) => kernel.bias,
+            Product::Matmul(kernel) => kernel.bias,
+        })
     }
 
     fn shader(&self) -> String {
