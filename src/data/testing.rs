@@ -36,7 +36,8 @@ impl Drop for Scratch {
 }
 
 /// A file of the shared folder, which is not part of the repository: at `VQFORGE_SHARED`, else
-/// beside the repository. Absent, the test says so and is skipped, but fails where `CI=true`.
+/// beside the repository. Absent, as in every clone of the repository alone, the test says so and is
+/// skipped: what must hold everywhere is tested on committed files.
 pub fn shared(name: &str) -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
     let root = std::env::var_os("VQFORGE_SHARED").map_or(beside, PathBuf::from);
@@ -44,7 +45,6 @@ pub fn shared(name: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{} is missing", path.display());
     eprintln!("skipped: {} is missing", path.display());
     None
 }
