@@ -13,8 +13,9 @@ fn main() -> Result<()> {
     let (quick, variants) = (set("--quick"), set("--variants"));
     let name = words.first().map_or("cpu", String::as_str);
     let filter = words.get(1).cloned().unwrap_or_default();
-    let options = Options { filter, quick, variants, budget: if quick { 30.0 } else { 180.0 } };
+    let budget = Options::usual_budget(quick);
+    let options = Options { filter, quick, variants, budget };
     let report = run(&mut *device::open(name, 0)?, all_rows(), &options, &mut |_| {})?;
     println!("{report}");
-    Ok(())
+    report.verify()
 }

@@ -1,5 +1,8 @@
 //! Training steps of three models, and where their time goes:
-//! `cargo bench --bench step -- [device] [model] [--steps N] [--set KEY=VALUE]..`
+//! `cargo bench --bench step -- [device] [model] [--steps N] [--tune] [--shapes] [--set KEY=VALUE]..`
+//!
+//! With `--tune` every kernel runs as the variant that is measured to be the fastest here, without it
+//! as its baseline; `--shapes` adds up by kernel and sizes.
 //!
 //! First whole steps, of which the median is told; then steps that run one launch at a time with a
 //! clock, added up by kernel. The difference of the two sums is what running alone costs: little on
@@ -9,9 +12,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use vqforge::config::Config;
-use vqforge::device::{self, BufferId, Device, Launch, Limits, ListId, Mark, Stats};
+use vqforge::device::tuner::{Mode, Table};
+use vqforge::device::{
+    self, BufferId, Device, Launch, Limits, ListId, Mark, Sample, Stats, Timer, Tuner,
+};
 use vqforge::error::{Error, Result};
-use vqforge::kernels::{Caps, StepScalars};
+use vqforge::kernels::{Caps, Kernel, StepScalars};
 use vqforge::model::denoiser::Grid;
 use vqforge::plan::{Options, ParamTable, Plan, RING_ROWS, Store};
 use vqforge::rng::{Rng, Stream};
@@ -70,6 +76,24 @@ impl Device for Clocked {
     }
     fn limits(&self) -> Limits {
         self.inner.limits()
+    }
+    fn host_threads(&self) -> Option<usize> {
+        self.inner.host_threads()
+    }
+    fn choose(&mut self, kernel: &Arc<dyn Kernel>, half_products: bool) -> Result<Arc<dyn Kernel>> {
+        self.inner.choose(kernel, half_products)
+    }
+    fn set_tuner(&mut self, tuner: Tuner) {
+        self.inner.set_tuner(tuner);
+    }
+    fn tuner(&self) -> Option<&Tuner> {
+        self.inner.tuner()
+    }
+    fn timer(&self) -> Timer {
+        self.inner.timer()
+    }
+    fn time(&mut self, list: ListId, step: &StepScalars, samples: usize) -> Result<Vec<Sample>> {
+        self.inner.time(self.lists[list.0 as usize].whole, step, samples)
     }
     fn stats(&self) -> Stats {
         self.inner.stats()
@@ -256,6 +280,7 @@ fn main() -> Result<()> {
     };
     let steps = values(&mut args, "--steps").last().map_or(Ok(5), number)?.max(1);
     let shapes = args.iter().any(|a| a == "--shapes");
+    let tune = args.iter().any(|a| a == "--tune");
     args.retain(|a| !a.starts_with("--"));
     let name = args.first().map_or("cpu", String::as_str);
     let filter = args.get(1).map_or("", String::as_str);
@@ -263,7 +288,10 @@ fn main() -> Result<()> {
         let profile = Arc::new(Profile::default());
         let (inner, profile_of) = (device::open(name, 0)?, profile.clone());
         println!("{model} on {}", inner.describe());
-        let clocked = Clocked { inner, lists: vec![], profile: profile_of, shapes };
+        let mut clocked = Clocked { inner, lists: vec![], profile: profile_of, shapes };
+        if tune {
+            clocked.set_tuner(Tuner::new(Mode::Now, Table::default(), Box::new(|_, _, _| {})));
+        }
         let config = Config::parse(model, settings, &sets)?;
         let mut bench = Bench::new(Box::new(clocked), config, denoiser)?;
         let first = bench.step()?;

@@ -74,7 +74,7 @@ fn slow() -> Arc<dyn Kernel> {
 fn recording() -> (Arc<Mutex<Vec<Table>>>, vqforge::device::tuner::Keep) {
     let kept = Arc::new(Mutex::new(vec![]));
     let sink = kept.clone();
-    (kept, Box::new(move |table: &Table, _: &Choice| sink.lock().unwrap().push(table.clone())))
+    (kept, Box::new(move |table: &Table, _: &Choice, _| sink.lock().unwrap().push(table.clone())))
 }
 
 #[test]

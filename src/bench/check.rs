@@ -1,7 +1,7 @@
 //! Whether a timed kernel is right: a smaller case of it against the naive form, within the
 //! rounding-error bound that the naive form derives for its data.
 
-use crate::device::{Device, Launch, Range};
+use crate::device::{Device, Launch, scratch};
 use crate::error::Result;
 use crate::kernels::{Bind, Bounded, Case, Io, Kernel, Real, Tier};
 use crate::shader::{self, Element};
@@ -103,20 +103,11 @@ fn launch(
     case: &Case,
     inputs: &[Vec<u32>],
 ) -> Result<Vec<Vec<u32>>> {
-    let mut binds = vec![];
-    for words in inputs {
-        let buffer = device.create_buffer(words.len(), "a checked binding")?;
-        device.write(buffer, 0, words)?;
-        binds.push(Range { buffer, offset: 0, len: words.len() });
-    }
-    let list = device
-        .prepare(&[Launch { kernel: kernel.clone(), binds: binds.clone() }], &mut |_, _| {})?;
+    let binds = scratch::upload(device, inputs.iter().cloned())?;
+    let launch = Launch { kernel: kernel.clone(), binds: binds.clone() };
+    let list = device.prepare(&[launch], &mut |_, _| {})?;
     device.run(&[list], &case.step)?;
-    let mut outputs = inputs.to_vec();
-    for (range, words) in binds.iter().zip(&mut outputs) {
-        device.read(range.buffer, 0, words)?;
-    }
-    Ok(outputs)
+    scratch::download(device, &binds)
 }
 
 fn floats(got: &[u32], want: &[Bounded], verdict: &mut Verdict) {

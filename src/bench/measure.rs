@@ -1,5 +1,6 @@
 //! Timing launches against each other: the same buffers, emptied caches, alternating order.
 
+use crate::device::scratch;
 use crate::device::{Device, Flush, Launch, ListId, Mark, Range, Sample};
 use crate::error::Result;
 use crate::kernels::{Case, Fill, Kernel, StepScalars};
@@ -22,17 +23,6 @@ impl Drop for Bench<'_> {
     }
 }
 
-/// Bits of a binding for timing. Random numbers cost more than most kernels, so large bindings
-/// repeat a block of them; its length is a prime, so that no row of a matrix equals the next.
-fn bits(fill: &Fill, len: usize, seed: u64) -> Vec<u32> {
-    const BLOCK: usize = 65_521;
-    match fill {
-        Fill::F32(_) | Fill::U32(_) => fill.bits(len, seed),
-        _ if len <= BLOCK => fill.bits(len, seed),
-        _ => fill.bits(BLOCK, seed).into_iter().cycle().take(len).collect(),
-    }
-}
-
 impl<'a> Bench<'a> {
     /// Fills the device with what `kernels`, all with the bindings of `case`, need, until this is
     /// dropped. With a `flush` the caches are emptied before every sample.
@@ -45,18 +35,13 @@ impl<'a> Bench<'a> {
         let mark = device.mark();
         let mut bench =
             Bench { device, lists: vec![], binds: vec![], flush, step: case.step, mark };
-        let device = &mut bench.device;
-        let mut binds = vec![];
-        for (i, (fill, len)) in case.fills.iter().zip(case.kernel.lens()).enumerate() {
-            let buffer = device.create_buffer(len, "a binding")?;
-            device.write(buffer, 0, &bits(fill, len, i as u64 + 1))?;
-            binds.push(Range { buffer, offset: 0, len });
-        }
+        let fills = case.fills.iter().zip(case.kernel.lens()).enumerate();
+        let contents = fills.map(|(i, (fill, len))| fill.repeated(len, i as u64 + 1));
+        bench.binds = scratch::upload(bench.device, contents)?;
         for kernel in kernels {
-            let launch = Launch { kernel: kernel.clone(), binds: binds.clone() };
-            bench.lists.push(device.prepare(&[launch], &mut |_, _| {})?);
+            let launch = Launch { kernel: kernel.clone(), binds: bench.binds.clone() };
+            bench.lists.push(bench.device.prepare(&[launch], &mut |_, _| {})?);
         }
-        bench.binds = binds;
         Ok(bench)
     }
 
@@ -172,14 +157,5 @@ mod tests {
         assert_eq!(bench.unwritten(&case, 1).unwrap(), 50);
         drop(bench);
         assert_eq!(device.stats().buffers, before);
-    }
-
-    #[test]
-    fn long_fills_repeat_a_block() {
-        let words = bits(&Fill::normal(), 70_000, 3);
-        assert_eq!(words.len(), 70_000);
-        assert_eq!(words[..65_521], Fill::normal().bits(65_521, 3));
-        assert_eq!(words[65_521], words[0]);
-        assert_ne!(words[256..512], words[..256]);
     }
 }

@@ -64,6 +64,13 @@ pub struct Control {
     pub ratio: f64,
 }
 
+impl Control {
+    /// Whether ratios of other rows say little.
+    pub fn noisy(&self) -> bool {
+        (self.ratio - 1.0).abs() > 0.05
+    }
+}
+
 /// A row without figures.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NotRun {
@@ -195,12 +202,33 @@ impl Report {
         lines
     }
 
-    /// Writes `<folder>/<adapter>/<date>.csv` and `.json`; the path of the former.
+    /// # Errors
+    /// A row with wrong results: the first.
+    pub fn verify(&self) -> Result<()> {
+        let Some(row) = self.wrong().next() else { return Ok(()) };
+        let Verdict { outputs, mismatches, unwritten, .. } = row.check;
+        Err(Error::failed(format!("{} computes wrong values", row.key()))
+            .at(&self.device)
+            .why(format!(
+                "{mismatches} of {outputs} outputs are outside the bound, {unwritten} were never \
+                 written"
+            ))
+            .help("update the driver, or run with --device cpu"))
+    }
+
+    /// Writes `<folder>/<adapter>/<date>.csv` and `.json`, with a number behind the date where an
+    /// earlier record has that name; the path of the former.
     pub fn record(&self, folder: &Path) -> Result<PathBuf> {
         let folder = folder.join(self.adapter());
         std::fs::create_dir_all(&folder)
             .map_err(|e| Error::disk("cannot create the folder").at_path(&folder).why(e))?;
-        let csv = folder.join(format!("{}.csv", self.machine.date));
+        let date = &self.machine.date;
+        let mut csv = folder.join(format!("{date}.csv"));
+        let mut number = 1;
+        while csv.exists() || csv.with_extension("json").exists() {
+            number += 1;
+            csv = folder.join(format!("{date}-{number}.csv"));
+        }
         let json = self.to_json()?;
         write_atomically(&csv, |w| w.write_all(self.to_csv().as_bytes()))?;
         write_atomically(&csv.with_extension("json"), |w| writeln!(w, "{json}"))?;
@@ -281,10 +309,9 @@ impl fmt::Display for Report {
             )?;
         }
         for c in &self.controls {
-            let noisy = if (c.ratio - 1.0).abs() > 0.05 {
-                ": the machine is too noisy for smaller differences"
-            } else {
-                ""
+            let noisy = match c.noisy() {
+                true => ": the machine is too noisy for smaller differences",
+                false => "",
             };
             writeln!(f, "control: {} against itself {:.2}x{noisy}", c.name, c.ratio)?;
         }
@@ -353,6 +380,8 @@ mod tests {
         let csv = report.record(&scratch.path("record")).unwrap();
         assert!(csv.ends_with("record/cpu-some-processor-2-threads/2026-01-31.csv"), "{csv:?}");
         assert!(csv.with_extension("json").is_file());
+        let again = report.record(&scratch.path("record")).unwrap();
+        assert!(again.ends_with("2026-01-31-2.csv"), "an earlier record is kept: {again:?}");
         let text = std::fs::read_to_string(csv).unwrap();
         let (header, lines): (Vec<&str>, Vec<&str>) =
             text.lines().partition(|l| l.starts_with('#'));

@@ -7,7 +7,7 @@ use super::rows::Row;
 use super::{Machine, Peaks, Summary, Verdict};
 use crate::device::{Device, Flush, Sample};
 use crate::error::{Error, Result};
-use crate::kernels::Kernel;
+use crate::kernels::{Caps, Case, Kernel};
 use std::time::Instant;
 
 /// Samples without which a median and quartiles say nothing, and more than which is waste.
@@ -33,6 +33,13 @@ pub struct Options {
     pub variants: bool,
     /// Seconds for everything; a row that has begun is finished.
     pub budget: f64,
+}
+
+impl Options {
+    /// The budget where none is named.
+    pub fn usual_budget(quick: bool) -> f64 {
+        if quick { 30.0 } else { 180.0 }
+    }
 }
 
 /// Outcome of one row.
@@ -153,15 +160,23 @@ impl Turn<'_> {
         let mut verdicts = vec![oracle.judge(device, checked, &**baseline)?];
         let mut not_run = vec![];
         if self.options.variants {
-            let smaller = checked.variants(device.caps());
-            for variant in baseline.variants(device.caps()) {
+            // Products of factors rounded to f16 too: each is judged by its own naive form.
+            let caps = Caps { half_products: true, ..device.caps().clone() };
+            let smaller = checked.variants(&caps);
+            for variant in baseline.variants(&caps) {
                 let name = variant.variant();
                 let Some(small) = smaller.iter().find(|v| v.variant() == name) else {
                     let reason = "the smaller case that would check it has no such variant".into();
                     not_run.push(NotRun { name: format!("{} [{name}]", row.name), reason });
                     continue;
                 };
-                verdicts.push(oracle.judge(device, small, &*variant)?);
+                let verdict = if small.needs().f16 {
+                    let case = Case { kernel: small.clone(), ..row.check.clone() };
+                    Oracle::of(&case)?.judge(device, small, &*variant)?
+                } else {
+                    oracle.judge(device, small, &*variant)?
+                };
+                verdicts.push(verdict);
                 kernels.push(variant);
             }
         }

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use vqforge::data::atomic::write_atomically;
 use vqforge::device::Device;
-use vqforge::device::tuner::{Choice, Mode, Table, Tuner};
+use vqforge::device::tuner::{Choice, Mode, Refused, Table, Tuner};
 use vqforge::error::{Error, Result};
 use vqforge::train::RunFolder;
 
@@ -29,8 +29,8 @@ pub fn equip(device: &mut dyn Device, mode: Mode) -> Result<()> {
         return Ok(());
     };
     let known = if path.exists() { read(&path)? } else { Table::default() };
-    let keep = move |table: &Table, choice: &_| {
-        report(table, choice);
+    let keep = move |table: &Table, choice: &_, refused: &[Refused]| {
+        report(table, choice, refused);
         if let Err(e) = save(&path, table) {
             tell(&format!("warning: {e}"));
         }
@@ -58,8 +58,11 @@ pub fn continue_with(device: &mut dyn Device, run: &Path) -> Result<()> {
     Ok(())
 }
 
-fn report(_: &Table, choice: &Choice) {
+fn report(_: &Table, choice: &Choice, refused: &[Refused]) {
     tell(&format!("tuned {}: {} ({:.2}x)", choice.key, choice.variant, choice.gain));
+    for Refused { variant, why } in refused {
+        tell(&format!("  without {variant}: {why}"));
+    }
 }
 
 fn read(path: &Path) -> Result<Table> {

@@ -7,12 +7,12 @@
 use super::cpu::check_launch;
 use super::gpu_clock::Stopwatch;
 use super::gpu_pass::{self, Dispatch};
+use super::gpu_pipeline::Pipeline;
 use super::timing::{CpuClock, by_wall_clock};
 use super::{BufferId, Device, Launch, Limits, ListId, Mark, Sample, Stats, Timer, Tuner};
 use crate::error::{Error, Result};
 use crate::kernels::{Caps, Kernel, StepScalars};
-use crate::shader::{self, DIMS_BINDING, Layout, STEP_BINDING};
-use std::borrow::Cow;
+use crate::shader::{self, DIMS_BINDING, STEP_BINDING};
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex};
@@ -24,13 +24,6 @@ const IN_FLIGHT: usize = 2;
 const HANG: Duration = Duration::from_secs(600);
 /// Words of the read-back buffer.
 const STAGING: usize = 1 << 20;
-
-#[derive(Debug)]
-struct Pipeline {
-    pipeline: wgpu::ComputePipeline,
-    bindings: wgpu::BindGroupLayout,
-    layout: Layout,
-}
 
 pub struct GpuDevice {
     name: String,
@@ -137,67 +130,14 @@ impl GpuDevice {
         self.check()
     }
 
-    fn pipeline(&mut self, launch: &Launch) -> Result<Arc<Pipeline>> {
-        let name = launch.kernel.name();
-        let source = shader::source(&*launch.kernel)?;
+    fn pipeline(&mut self, kernel: &dyn Kernel) -> Result<Arc<Pipeline>> {
+        let source = shader::source(kernel)?;
         if let Some(known) = self.pipelines.get(&source) {
             return Ok(known.clone());
         }
-        let layout = shader::build(&*launch.kernel)?.layout;
-        let entry =
-            |binding: u32, ty: wgpu::BufferBindingType, min: u64| wgpu::BindGroupLayoutEntry {
-                binding,
-                visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer {
-                    ty,
-                    has_dynamic_offset: false,
-                    min_binding_size: NonZeroU64::new(min),
-                },
-                count: None,
-            };
-        let mut entries: Vec<_> = (0..layout.storage.len())
-            .map(|i| {
-                let ty = wgpu::BufferBindingType::Storage { read_only: !layout.writes(i) };
-                entry(i as u32, ty, u64::from(layout.storage[i].stride))
-            })
-            .collect();
-        if layout.dims_bytes > 0 {
-            let bytes = u64::from(layout.dims_bytes);
-            entries.push(entry(DIMS_BINDING, wgpu::BufferBindingType::Uniform, bytes));
-        }
-        if layout.uses_step {
-            let bytes = size_of::<StepScalars>() as u64;
-            entries.push(entry(STEP_BINDING, wgpu::BufferBindingType::Uniform, bytes));
-        }
-        let bindings = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some(name),
-            entries: &entries,
-        });
-        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(name),
-            bind_group_layouts: &[Some(&bindings)],
-            immediate_size: 0,
-        });
-        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some(name),
-            source: wgpu::ShaderSource::Wgsl(Cow::Borrowed(&source)),
-        });
-        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(name),
-            layout: Some(&pipeline_layout),
-            module: &module,
-            entry_point: None,
-            compilation_options: wgpu::PipelineCompilationOptions {
-                // Kernels write workgroup memory before they read it.
-                zero_initialize_workgroup_memory: false,
-                ..Default::default()
-            },
-            cache: None,
-        });
-        self.last = name;
-        self.check()?;
+        self.last = kernel.name();
+        let made = Arc::new(Pipeline::compile(&self.device, &self.name, kernel, &source)?);
         self.stats.pipelines += 1;
-        let made = Arc::new(Pipeline { pipeline, bindings, layout });
         self.pipelines.insert(source, made.clone());
         Ok(made)
     }
@@ -324,16 +264,16 @@ impl Device for GpuDevice {
     }
 
     fn read(&mut self, buffer: BufferId, offset: usize, out: &mut [u32]) -> Result<()> {
-        if self.staging.is_none() {
-            self.staging = Some(self.device.create_buffer(&wgpu::BufferDescriptor {
+        let staging = self.staging.get_or_insert_with(|| {
+            self.stats.buffers += 1;
+            self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("staging"),
                 size: STAGING as u64 * 4,
                 usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
                 mapped_at_creation: false,
-            }));
-            self.stats.buffers += 1;
-        }
-        let Some(staging) = self.staging.clone() else { return Ok(()) };
+            })
+        });
+        let staging = staging.clone();
         let mut at = offset as u64 * 4;
         for chunk in out.chunks_mut(STAGING) {
             let bytes = chunk.len() as u64 * 4;
@@ -365,7 +305,7 @@ impl Device for GpuDevice {
         for (i, (launch, &offset)) in launches.iter().zip(&offsets).enumerate() {
             progress(i, launches.len());
             let name = launch.kernel.name();
-            let pipeline = self.pipeline(launch)?;
+            let pipeline = self.pipeline(&*launch.kernel)?;
             check_launch(launch, &pipeline.layout)?;
             let words = launch.kernel.dims().len() as u32;
             if (words * 4).next_multiple_of(16) != pipeline.layout.dims_bytes.next_multiple_of(16) {

@@ -6,6 +6,8 @@ mod features;
 mod gpu;
 mod gpu_clock;
 mod gpu_pass;
+mod gpu_pipeline;
+pub mod scratch;
 mod select;
 mod timing;
 pub mod tuner;

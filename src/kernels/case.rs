@@ -56,6 +56,17 @@ impl Fill {
             Fill::Poison => vec![0x7fc0_dead; len],
         }
     }
+
+    /// As [`Fill::bits`], to be timed rather than compared: random numbers cost more than most
+    /// kernels, so long bindings repeat a block of them. Its length is a prime, so that no row of a
+    /// matrix equals the next.
+    pub fn repeated(&self, len: usize, seed: u64) -> Vec<u32> {
+        const BLOCK: usize = 65_521;
+        match self {
+            Fill::F32(_) | Fill::U32(_) => self.bits(len, seed),
+            _ => self.bits(len.min(BLOCK), seed).into_iter().cycle().take(len).collect(),
+        }
+    }
 }
 
 /// How outputs are compared with the naive form.
@@ -101,5 +112,20 @@ impl Case {
     pub fn with_step(mut self, step: StepScalars) -> Self {
         self.step = step;
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_fills_repeat_a_block() {
+        let words = Fill::normal().repeated(70_000, 3);
+        assert_eq!(words.len(), 70_000);
+        assert_eq!(words[..65_521], Fill::normal().bits(65_521, 3));
+        assert_eq!(words[65_521], words[0]);
+        assert_ne!(words[256..512], words[..256]);
+        assert_eq!(Fill::normal().repeated(9, 3), Fill::normal().bits(9, 3));
     }
 }

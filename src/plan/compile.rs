@@ -90,7 +90,7 @@ pub struct Plan {
     ring: Option<Ring>,
     pub stats: PlanStats,
     pub dump: String,
-    /// Of the dump: equal hashes on one device promise equal bits.
+    /// Of the dump and of all shaders: equal hashes on one device promise equal bits.
     pub hash: String,
 }
 
@@ -150,8 +150,7 @@ impl Plan {
                 poison(list, &intervals, &slot_of, &buffers, born);
             }
             let binds = node.binds.iter().map(|b| places[b]).collect();
-            let kernel = store.device.choose(&node.kernel, half_products)?;
-            let launch = Launch { kernel, binds };
+            let launch = Launch { kernel: node.kernel.clone(), binds };
             list.push(Planned { launch, writes: node.writes.clone(), op: node.op });
             if options.poison {
                 poison(list, &intervals, &slot_of, &buffers, dead);
@@ -166,6 +165,10 @@ impl Plan {
             let scalars = plan_maps.sum_buffer.map(|s| Range { len: plan_maps.scalar_words, ..s });
             plan_maps.ring = Ring::append(store, scalars, tape.precision(), &mut update)?;
         }
+        for planned in lane.iter_mut().chain(&mut update) {
+            let kernel = &mut planned.launch.kernel;
+            *kernel = store.device.choose(kernel, half_products)?;
+        }
         let mut stats = PlanStats {
             lane_launches: lane.len(),
             update_launches: update.len(),
@@ -178,9 +181,13 @@ impl Plan {
             flops: 0,
         };
         stats.flops = lane.iter().chain(&update).map(|p| p.launch.kernel.cost().flops).sum();
-        let full = lifetimes(tape, &flat, &Halves::default())?.0;
-        stats.slot_bytes_f32 = assign(&full).1.iter().map(|&w| w as u64 * 4).sum();
+        stats.slot_bytes_f32 = stats.slot_bytes;
+        if stats.halves > 0 {
+            let full = lifetimes(tape, &flat, &Halves::default())?.0;
+            stats.slot_bytes_f32 = assign(&full).1.iter().map(|&w| w as u64 * 4).sum();
+        }
         let text = dump::text(store, tape, &lane, &update, &stats) + &joined;
+        let hash = dump::hash(&text, lane.iter().chain(&update))?;
         let launches = |list: Vec<Planned>| list.into_iter().map(|p| p.launch).collect::<Vec<_>>();
         let (lane, update) = (launches(lane), launches(update));
         let all = lane.len() + update.len();
@@ -196,7 +203,7 @@ impl Plan {
             sums: plan_maps.sums,
             ring: plan_maps.ring,
             stats,
-            hash: blake3::hash(text.as_bytes()).to_hex()[..16].to_string(),
+            hash,
             dump: text,
         })
     }

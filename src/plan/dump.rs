@@ -5,6 +5,8 @@ use super::compile::{PlanStats, Planned};
 use super::store::Store;
 use super::totals::Totals;
 use crate::device::BufferId;
+use crate::error::Result;
+use crate::shader;
 use crate::tape::Tape;
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -109,6 +111,19 @@ pub(super) fn text(
         );
     }
     out
+}
+
+/// Of a dump and of what its lines leave out: constants and text of the shaders, which the naive and
+/// CPU forms share, and `dims`.
+pub(super) fn hash<'a>(text: &str, list: impl Iterator<Item = &'a Planned>) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    for planned in list {
+        let kernel = &*planned.launch.kernel;
+        hasher.update(shader::source(kernel)?.as_bytes());
+        hasher.update(bytemuck::cast_slice(&kernel.dims()));
+    }
+    hasher.update(text.as_bytes());
+    Ok(hasher.finalize().to_hex()[..16].to_string())
 }
 
 /// What was joined, and what the launches of the tape cost before and after.

@@ -64,8 +64,12 @@ pub fn cross(name: &str, shader: &Shader, target: Target) -> Result<Vec<u8>> {
 /// The layout of a kernel, remembered by source: recording a tape and preparing a list ask for it
 /// at every launch.
 pub fn layout(kernel: &dyn Kernel) -> Result<Arc<Layout>> {
+    layout_of(kernel, source(kernel)?)
+}
+
+/// As [`layout`], for a caller who has asked for the kernel's source already.
+pub(crate) fn layout_of(kernel: &dyn Kernel, source: String) -> Result<Arc<Layout>> {
     static KNOWN: OnceLock<Mutex<HashMap<String, Arc<Layout>>>> = OnceLock::new();
-    let source = source(kernel)?;
     let known = KNOWN.get_or_init(Default::default);
     if let Some(layout) = known.lock().unwrap_or_else(|e| e.into_inner()).get(&source) {
         return Ok(layout.clone());

@@ -8,6 +8,7 @@
 mod measure;
 mod table;
 
+pub use measure::Refused;
 pub use table::{Choice, Table};
 
 use super::Device;
@@ -44,8 +45,9 @@ impl std::str::FromStr for Mode {
     }
 }
 
-/// Called with the whole table after each measurement, to keep it.
-pub type Keep = Box<dyn FnMut(&Table, &Choice) + Send>;
+/// Called after each measurement with the whole table, to keep it, the new choice, and the variants
+/// that were not fit to be chosen.
+pub type Keep = Box<dyn FnMut(&Table, &Choice, &[Refused]) + Send>;
 
 /// See the module documentation.
 #[derive(Default)]
@@ -53,8 +55,8 @@ pub struct Tuner {
     mode: Mode,
     known: Table,
     used: Table,
-    /// Kernels already decided upon, by key and whether products may round their factors.
-    decided: HashMap<(String, bool), Arc<dyn Kernel>>,
+    /// Kernels already decided upon, by key.
+    decided: HashMap<String, Arc<dyn Kernel>>,
     keep: Option<Keep>,
 }
 
@@ -92,11 +94,11 @@ impl Tuner {
         if self.mode == Mode::Off {
             return Ok(kernel.clone());
         }
-        let key = (table::key(&**kernel), caps.half_products);
+        let key = table::key(&**kernel, caps.half_products);
         if let Some(decided) = self.decided.get(&key) {
             return Ok(decided.clone());
         }
-        let chosen = self.decide(device, kernel, caps, &key.0)?;
+        let chosen = self.decide(device, kernel, caps, &key)?;
         self.decided.insert(key, chosen.clone());
         Ok(chosen)
     }
@@ -108,6 +110,10 @@ impl Tuner {
         caps: &Caps,
         key: &str,
     ) -> Result<Arc<dyn Kernel>> {
+        // Preprocessing two dozen shaders takes longer than looking up that there is no need to.
+        if self.mode == Mode::Cache && self.known.get(key).is_none() {
+            return Ok(kernel.clone());
+        }
         let mut variants = kernel.variants(caps);
         variants.retain(|v| caps.allow(v.needs()));
         variants.truncate(CANDIDATES);
@@ -116,22 +122,28 @@ impl Tuner {
         }
         // What was measured of other candidates says nothing about these.
         let hash = fingerprint(kernel, &variants)?;
-        let known = self.known.get(key).filter(|c| c.hash == hash).cloned();
+        let named = |name: &str| {
+            std::iter::once(kernel).chain(&variants).find(|v| v.variant() == name).cloned()
+        };
+        let known = self.known.get(key).filter(|c| c.hash == hash && named(&c.variant).is_some());
+        let known = known.cloned();
         let choice = match (known, self.mode) {
             (Some(choice), _) => choice,
             (None, Mode::Now) => {
-                let choice = measure::fastest(device, kernel, &variants, key.into(), hash)?;
+                let outcome = measure::fastest(device, kernel, &variants)?;
+                let measure::Outcome { variant, gain, refused } = outcome;
+                let choice = Choice { key: key.into(), variant, hash, gain };
                 self.known.insert(choice.clone());
                 if let Some(keep) = &mut self.keep {
-                    keep(&self.known, &choice);
+                    keep(&self.known, &choice, &refused);
                 }
                 choice
             }
             (None, _) => return Ok(kernel.clone()),
         };
-        let chosen = variants.iter().find(|v| v.variant() == choice.variant).unwrap_or(kernel);
+        let chosen = named(&choice.variant).unwrap_or_else(|| kernel.clone());
         self.used.insert(choice);
-        Ok(chosen.clone())
+        Ok(chosen)
     }
 }
 

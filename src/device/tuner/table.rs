@@ -31,9 +31,11 @@ pub struct Table {
     choices: BTreeMap<String, Choice>,
 }
 
-/// Name and specialisation: the sizes are part of a kernel's `Debug` form.
-pub(super) fn key(kernel: &dyn Kernel) -> String {
-    format!("{} {kernel:?}", kernel.name())
+/// Name and specialisation: the sizes are part of a kernel's `Debug` form. Where products may round
+/// their factors there are other candidates.
+pub(super) fn key(kernel: &dyn Kernel, half_products: bool) -> String {
+    let suffix = if half_products { ", half products" } else { "" };
+    format!("{} {kernel:?}{suffix}", kernel.name())
 }
 
 impl Table {
