@@ -211,7 +211,7 @@ impl ColumnProduct<'_> {
         if tile::max_vectors::<S>() == 4 {
             match panel.vectors {
                 1 => self.rows::<S, 12, 1>(simd, panel),
-                2 => self.rows::<S, 12, 2>(simd, panel),
+                2 => self.rows::<S, 8, 2>(simd, panel),
                 3 => self.rows::<S, 8, 3>(simd, panel),
                 _ => self.rows::<S, 6, 4>(simd, panel),
             }
