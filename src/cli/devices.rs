@@ -1,6 +1,6 @@
 //! `vqforge devices`
 
-use vqforge::device;
+use vqforge::device::{self, AdapterSummary};
 use vqforge::error::{Error, Result};
 
 #[derive(Debug, clap::Args)]
@@ -25,9 +25,20 @@ pub fn run(args: &Args) -> Result<()> {
                 line.push_str(&format!("  {extra}"));
             }
         }
-        let f16 = if d.f16 { "f16" } else { "no f16" };
-        line.push_str(&format!("  binds {} MiB  {f16}", d.max_binding_mib));
+        line.push_str(&format!("  binds {} MiB  {}", d.max_binding_mib, features(&d).join(", ")));
         super::print(&line)?;
     }
     Ok(())
+}
+
+/// What decides which variants of the kernels there are, and how they are timed.
+fn features(d: &AdapterSummary) -> Vec<String> {
+    let mut all = vec![if d.f16 { "f16".into() } else { "no f16".into() }];
+    all.extend(d.subgroups.map(|(least, most)| match least == most {
+        true => format!("subgroups of {least}"),
+        false => format!("subgroups of {least} to {most}"),
+    }));
+    all.extend(d.coop_matrix.iter().map(|side| format!("{side}x{side} matrices")));
+    all.extend(d.timestamps.then(|| "timestamps".into()));
+    all
 }

@@ -19,6 +19,12 @@ pub struct AdapterSummary {
     pub max_buffer_mib: u64,
     /// Halves in storage: what mixed precision needs.
     pub f16: bool,
+    /// Fewest and most invocations of a subgroup; absent without subgroup operations.
+    pub subgroups: Option<(u32, u32)>,
+    /// Sides of the cooperative matrices with f16 factors and f32 sums.
+    pub coop_matrix: Vec<u32>,
+    /// Whether kernels are timed by the GPU's own clock.
+    pub timestamps: bool,
     /// Picked by `--device auto`.
     pub default: bool,
 }
@@ -56,6 +62,8 @@ fn preference(kind: &str) -> Option<u32> {
 
 fn summary(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
     let (info, limits) = (adapter.get_info(), adapter.limits());
+    let features = features::wanted(adapter);
+    let caps = features::caps(adapter, features, &limits);
     AdapterSummary {
         index,
         name: info.name.clone(),
@@ -65,7 +73,10 @@ fn summary(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
         pci: info.device_pci_bus_id.clone(),
         max_binding_mib: limits.max_storage_buffer_binding_size >> 20,
         max_buffer_mib: limits.max_buffer_size >> 20,
-        f16: adapter.features().contains(wgpu::Features::SHADER_F16),
+        f16: caps.f16,
+        subgroups: caps.subgroups,
+        coop_matrix: caps.coop_matrix,
+        timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         default: false,
     }
 }
@@ -82,6 +93,9 @@ fn summaries(adapters: &[wgpu::Adapter]) -> Vec<AdapterSummary> {
         max_binding_mib: 2047,
         max_buffer_mib: 2047,
         f16: true,
+        subgroups: None,
+        coop_matrix: vec![],
+        timestamps: false,
         default: false,
     });
     let best = all.iter().filter_map(|s| Some((preference(s.kind)?, s.index))).min();
@@ -212,6 +226,9 @@ mod tests {
                 max_binding_mib: 128,
                 max_buffer_mib: 256,
                 f16: false,
+                subgroups: None,
+                coop_matrix: vec![],
+                timestamps: false,
                 default: false,
             });
         }

@@ -12,10 +12,11 @@ fn stats() -> Fill {
     Fill::Uniform(0.5, 1.5)
 }
 
-fn group_norm(n: usize, hw: usize, c: usize, groups: usize) -> Vec<Row> {
-    let shape = GroupNormShape { n, hw, c, groups, eps: 1e-6, silu: true };
+fn group_norm(n: usize, hw: usize, c: usize, groups: usize, silu: bool) -> Vec<Row> {
+    let shape = GroupNormShape { n, hw, c, groups, eps: 1e-6, silu };
     let few = GroupNormShape { n: 1, ..shape.clone() };
-    let detail = format!("silu {hw}x{c} groups {groups} batch {n}");
+    let silu = if silu { "silu " } else { "" };
+    let detail = format!("{silu}{hw}x{c} groups {groups} batch {n}");
     let x = || Fill::Normal { mean: 0.0, std: 2.0 };
     let affine = || vec![x(), stats(), Fill::normal(), Fill::normal()];
     let backward = || [affine(), vec![Fill::normal()]].concat();
@@ -76,9 +77,11 @@ fn layer_norm(rows: usize, c: usize) -> Vec<Row> {
 
 pub fn rows() -> Vec<Row> {
     let mut rows = vec![];
-    rows.extend(group_norm(2, 256, 32, 8).into_iter().map(|r| r.small(true)));
-    rows.extend(group_norm(16, 4096, 64, 32));
-    rows.extend(group_norm(16, 256, 256, 32));
+    rows.extend(group_norm(2, 256, 32, 8, true).into_iter().map(|r| r.small(true)));
+    rows.extend(group_norm(16, 4096, 64, 32, true));
+    // Before attention there is no activation; the statistics are the same.
+    rows.extend(group_norm(16, 4096, 64, 32, false).into_iter().skip(1));
+    rows.extend(group_norm(16, 256, 256, 32, true));
     rows.extend(layer_norm(256, 256).into_iter().map(|r| r.small(true)));
     rows.extend(layer_norm(16_384, 256));
     rows
