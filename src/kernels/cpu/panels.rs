@@ -62,6 +62,11 @@ impl Layout {
         self.n.div_ceil(self.width)
     }
 
+    /// Whether packing changes nothing: one panel of whole vectors.
+    pub fn is_plain(&self) -> bool {
+        !self.narrow && self.n <= self.width && self.n.is_multiple_of(self.lanes)
+    }
+
     /// First column, columns and padded width of panel `j`.
     fn columns(&self, j: usize) -> (usize, usize, usize) {
         let first = j * self.width;

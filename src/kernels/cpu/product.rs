@@ -336,6 +336,9 @@ mod tests {
                     let layout = Layout::on(arch, k, n);
                     let mut packed = vec![f32::NAN; layout.floats()];
                     layout.pack_rows(&mut packed, |k| &b[k * (n + 3)..][..n]);
+                    let rows: Vec<f32> =
+                        (0..k).flat_map(|k| b[k * (n + 3)..][..n].to_vec()).collect();
+                    assert!(!layout.is_plain() || packed == rows, "{arch:?} {k}x{n}");
                     let panels = Panels { layout, data: &packed };
                     let strided = Right::Strided { arch, data: &b, pitch: n + 3, n };
                     let c_rows: Vec<usize> = (0..m).map(|i| n * i).collect();

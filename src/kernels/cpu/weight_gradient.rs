@@ -107,7 +107,9 @@ impl Task<'_> {
         };
         // A source row on its way to gathered windows.
         let row = (PIXELS * s.stride + s.kw) * s.cin;
-        scratch::with(Layout::new(PIXELS, s.cout).floats(), |packed| {
+        let layout = Layout::new(PIXELS, s.cout);
+        let packed = if layout.is_plain() { 0 } else { layout.floats() };
+        scratch::with(packed, |packed| {
             scratch::with(copied + tile::MAX_WIDTH, |windows| {
                 scratch::with(row, |row| {
                     for first in self.pixels.clone().step_by(PIXELS) {
@@ -182,8 +184,14 @@ impl Task<'_> {
             return product.run();
         }
         let layout = Layout::new(pixels.len(), s.cout);
-        layout.pack_rows(packed, |k| &self.dy[(pixels.start + k) * s.cout..][..s.cout]);
-        let b = Right::Packed(Panels { layout, data: packed });
+        let dy = &self.dy[pixels.start * s.cout..pixels.end * s.cout];
+        let data = if layout.is_plain() {
+            dy
+        } else {
+            layout.pack_rows(packed, |k| &dy[k * s.cout..][..s.cout]);
+            packed
+        };
+        let b = Right::Packed(Panels { layout, data });
         let a = if self.windows == Windows::InPlace { self.x } else { windows };
         let c_rows: [usize; ROWS] = std::array::from_fn(|i| i * s.cout);
         let c_rows = &c_rows[..self.rows];
