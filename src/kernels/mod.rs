@@ -33,6 +33,7 @@ pub mod conv_shape;
 mod coop;
 pub mod copy;
 pub mod cpu;
+mod delegate;
 pub mod draw_tokens;
 pub mod ema_codebook;
 pub mod epilogue;
@@ -42,6 +43,7 @@ pub mod finish_sums;
 pub mod fma_probe;
 pub mod fused;
 pub mod gather;
+mod generated;
 pub mod grad_ctl;
 pub mod grad_norm;
 pub mod group_norm;
@@ -60,6 +62,7 @@ pub mod norm_param_grad;
 pub mod philox;
 mod real;
 pub mod ring_write;
+mod rounded;
 pub mod scale_by;
 pub mod softmax_ce;
 pub mod softmax_rows;
@@ -87,7 +90,6 @@ pub use half::Half;
 pub use io::{Bind, Io, MAX_BINDS, StepScalars, wrong_binds};
 pub use matmul::Matmul;
 pub use real::Real;
-pub use subgroup::WithSubgroups;
 pub use sum_partials::SumPartials;
 
 use std::fmt::Debug;
@@ -127,7 +129,8 @@ pub struct Cost {
 pub trait Kernel: Debug + Send + Sync {
     /// The name in dumps, tables and errors.
     fn name(&self) -> &'static str;
-    /// File stem of the shader: the name, unless a variant has a shader of its own.
+    /// File stem of the shader: the name, unless a variant has a shader of its own; "generated" and
+    /// the name where the whole text is generated.
     fn shader(&self) -> &'static str {
         self.name()
     }
