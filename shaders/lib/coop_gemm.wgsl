@@ -17,6 +17,10 @@ fn gemm_block(m0: u32, n0: u32, k_end: u32, place: Place) {
         subgroups = place.subgroups;
     }
     let count = workgroupUniformLoad(&subgroups);
+    // Subgroups that own one of the r-th rows of tiles: the last ones may be too few for all.
+#unroll r in 0..ROWS
+    let owners$r = min(count, max(BM / T, $ru * count) - $ru * count);
+#endunroll
 
 #unroll p in 0..A_PASSES
     let a_at$p = lane + $pu * WG;
@@ -73,7 +77,7 @@ fn gemm_block(m0: u32, n0: u32, k_end: u32, place: Place) {
 #endif
 #endunroll
 #unroll r in 0..ROWS
-            if place.subgroup + $ru * count < BM / T {
+            if place.subgroup < owners$r {
                 let m = (place.subgroup + $ru * count) * T;
 #if A_ALONG_K
                 let left = left_rows(m * PITCH_A + k, PITCH_A);
@@ -89,11 +93,9 @@ fn gemm_block(m0: u32, n0: u32, k_end: u32, place: Place) {
         workgroupBarrier();
     }
 
-    // Each subgroup hands over a tile at a time, and all invocations write them out. The last rows of
-    // tiles may be fewer than subgroups; the barriers are for all.
+    // Each owner hands over a tile at a time, and all invocations write them out.
 #unroll r in 0..ROWS
-    if $ru * count < BM / T {
-        let owners$r = min(count, BM / T - $ru * count);
+    if owners$r > 0u {
 #unroll c in 0..COLUMNS
         if place.subgroup < owners$r {
             store_sum(sum$r_$c, place.subgroup * T * T, T);

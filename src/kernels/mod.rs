@@ -48,6 +48,8 @@ pub mod grad_ctl;
 pub mod grad_norm;
 pub mod group_norm;
 pub mod group_norm_bwd;
+pub mod group_norm_bwd_sums;
+pub mod group_norm_stats;
 mod half;
 mod io;
 pub mod kmeans_update;
@@ -234,9 +236,9 @@ pub fn registry() -> Vec<Entry> {
         Entry { name: "sum_partials", cases: sum_partials::cases },
         Entry { name: "finish_sums", cases: finish_sums::cases },
         Entry { name: "col_sum", cases: col_sum::cases },
-        Entry { name: "group_norm_stats", cases: group_norm::stats_cases },
+        Entry { name: "group_norm_stats", cases: group_norm_stats::cases },
         Entry { name: "group_norm", cases: group_norm::cases },
-        Entry { name: "group_norm_bwd_sums", cases: group_norm_bwd::sums_cases },
+        Entry { name: "group_norm_bwd_sums", cases: group_norm_bwd_sums::cases },
         Entry { name: "group_norm_bwd", cases: group_norm_bwd::cases },
         Entry { name: "norm_param_grad", cases: norm_param_grad::cases },
         Entry { name: "layer_norm", cases: layer_norm::cases },
