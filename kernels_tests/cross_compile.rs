@@ -8,10 +8,14 @@ use vqforge::device::{Device, Launch, Range, noop};
 use vqforge::kernels::{Caps, Half, Kernel, Needs, registry};
 use vqforge::shader::{self, Target};
 
-/// Everything, on devices with subgroups of any size, of one size as most have, and of two as RDNA.
+/// Everything, on devices with subgroups of any size, of one size as most have, of two as RDNA, and
+/// of vector registers. Matrices are emulated on one of them: that is for tests.
 fn everything() -> Vec<Caps> {
-    let caps = |sizes| Caps { subgroups: Some(sizes), emulate_coop: true, ..Caps::all() };
-    [(4, 128), (32, 32), (32, 64)].map(caps).to_vec()
+    let caps = |sizes: (u32, u32)| {
+        let (software, emulate_coop) = (sizes == (4, 4), sizes == (32, 32));
+        Caps { subgroups: Some(sizes), software, emulate_coop, ..Caps::all() }
+    };
+    [(4, 4), (4, 128), (32, 32), (32, 64)].map(caps).to_vec()
 }
 
 /// One kernel for each distinct final source: the baselines, and what `caps` add to them: variants,

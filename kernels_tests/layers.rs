@@ -318,7 +318,8 @@ fn shaders_and_registry_agree() {
     let names: BTreeSet<_> = registry.iter().map(|e| e.name).collect();
     assert_eq!(names.len(), registry.len(), "a name twice");
     // What kernels and their variants, on GPUs and on software, are made of.
-    let software = Caps { subgroups: Some((8, 8)), emulate_coop: true, ..Caps::all() };
+    let software =
+        Caps { subgroups: Some((8, 8)), software: true, emulate_coop: true, ..Caps::all() };
     let mut sources = BTreeSet::new();
     for entry in &registry {
         let cases = (entry.cases)();

@@ -130,21 +130,13 @@ fn store(m: u32, n: u32, v: vec4<f32>) {
 #endif
 }
 
-#if FORM == 0
-#import gemm
-#endif
-#if FORM == 1
-#import gemm_subgroup
-#endif
-#if FORM == 2
-#import gemm_narrow
-#endif
+#import gemm_block
 
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    place: Place,
 ) {
     let flat = flat_group(group, groups);
     if flat < dims.phase_blocks * STRIDE * STRIDE {
@@ -158,6 +150,6 @@ fn main(
         );
         let column_blocks = (CIN + BN - 1u) / BN;
         let k_end = taps.x * taps.y * COUT;
-        gemm_block(block / column_blocks * BM, block % column_blocks * BN, k_end, lane);
+        gemm_block(block / column_blocks * BM, block % column_blocks * BN, k_end, place);
     }
 }

@@ -111,21 +111,13 @@ fn store(m: u32, n: u32, v: vec4<f32>) {
 #endif
 }
 
-#if FORM == 0
-#import gemm
-#endif
-#if FORM == 1
-#import gemm_subgroup
-#endif
-#if FORM == 2
-#import gemm_narrow
-#endif
+#import gemm_block
 
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    place: Place,
 ) {
     let flat = flat_group(group, groups);
     let row_blocks = (WINDOW + BM - 1u) / BM;
@@ -136,6 +128,6 @@ fn main(
         // Chunks past the last pixel are empty.
         first = min(split * dims.chunk, dims.pixels);
         end = min(first + dims.chunk, dims.pixels);
-        gemm_block(block / column_blocks * BM, block % column_blocks * BN, end - first, lane);
+        gemm_block(block / column_blocks * BM, block % column_blocks * BN, end - first, place);
     }
 }

@@ -181,27 +181,19 @@ fn store(m: u32, n: u32, v: vec4<f32>) {
 #endif
 }
 
-#if FORM == 0
-#import gemm
-#endif
-#if FORM == 1
-#import gemm_subgroup
-#endif
-#if FORM == 2
-#import gemm_narrow
-#endif
+#import gemm_block
 
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    place: Place,
 ) {
     let block = flat_group(group, groups);
     if block < dims.blocks {
         let column_blocks = (N + BN - 1u) / BN;
         let row_block = block / column_blocks;
         batch = row_block / dims.row_blocks;
-        gemm_block(row_block % dims.row_blocks * BM, block % column_blocks * BN, K, lane);
+        gemm_block(row_block % dims.row_blocks * BM, block % column_blocks * BN, K, place);
     }
 }

@@ -301,11 +301,36 @@ const FAULTS: &[Fault] = &[
     ),
 ];
 
+/// At least one for every product by cooperative matrices, and those that only these can have.
+const COOP_FAULTS: &[Fault] = &[
+    fault(
+        "every subgroup has a last row of tiles",
+        "matmul",
+        "min(count, max(BM / T, $ru * count) - $ru * count)",
+        "count",
+    ),
+    fault("past the last k", "matmul", "#if K_TAIL", "#if !K_TAIL"),
+    fault("past the last k", "conv2d", "#if K_TAIL", "#if !K_TAIL"),
+    fault("past the last k of a chunk", "conv2d_wgrad", "if p >= end {", "if p >= dims.pixels {"),
+    fault(
+        "last tile of the sum dropped",
+        "conv2d_dgrad",
+        "kb < k_end; kb += BK",
+        "kb + BK <= k_end; kb += BK",
+    ),
+    fault("the neighbour's place", "conv2d_epilogue", "epilogue(at, v);", "epilogue(at + 1u, v);"),
+    fault("the neighbour's tile", "matmul_epilogue", "place.subgroup * T * T, T", "0u, T"),
+    fault("weights of the other rows", "attention", "WEIGHTS + row *", "WEIGHTS + (row ^ 1u) *"),
+];
+
 /// Where a fault was noticed: `(case, message)`. Cases whose shader does not hold the text after
 /// preprocessing (another switch) are passed over; a fault in none of them is an error.
 fn hunt(device: &mut dyn Device, caps: &Caps, f: &Fault) -> Result<(String, String), String> {
     let (mut found, mut survived) = (false, 0);
     for case in cases_of(f.kernel, caps) {
+        if caps.emulate_coop && !case.kernel.needs().f16 {
+            continue;
+        }
         let text = inlined(&*case.kernel);
         if !text.contains(f.text) {
             continue;
@@ -336,15 +361,13 @@ fn hunt(device: &mut dyn Device, caps: &Caps, f: &Fault) -> Result<(String, Stri
     }
 }
 
-#[test]
-fn planted_in_shaders() {
-    let Some(mut device) = device::gpu() else { return };
-    let caps = device.caps().clone();
+/// All of `faults`, which `test` must notice.
+fn plant(device: &mut dyn Device, caps: &Caps, faults: &[Fault], test: &str) {
     let (mut table, mut escaped) = (Table::default(), vec![]);
-    for f in FAULTS {
-        match hunt(&mut **device, &caps, f) {
+    for f in faults {
+        match hunt(device, caps, f) {
             Ok((case, _)) => {
-                let by = format!("registry::wgsl_form_equals_naive, {case}");
+                let by = format!("registry::{test}, {case}");
                 table.row(f.name, &format!("{}.wgsl", f.kernel), &by);
             }
             Err(e) => escaped.push(format!("{} in {}: {e}", f.name, f.kernel)),
@@ -352,6 +375,25 @@ fn planted_in_shaders() {
     }
     println!("{}", table.0);
     assert!(escaped.is_empty(), "{}", escaped.join("\n"));
+}
+
+#[test]
+fn planted_in_shaders() {
+    let Some(mut device) = device::gpu() else { return };
+    let caps = device.caps().clone();
+    plant(&mut **device, &caps, FAULTS, "wgsl_form_equals_naive");
+}
+
+#[test]
+fn planted_in_emulated_matrices() {
+    let Some(mut device) = device::gpu() else { return };
+    let own = device.caps().clone();
+    if own.subgroups.is_none() || !own.f16 {
+        eprintln!("SKIPPED emulated matrices: {} lacks subgroups or f16", device.describe());
+        return;
+    }
+    let caps = Caps { half_products: true, emulate_coop: true, coop_matrix: vec![], ..own };
+    plant(&mut **device, &caps, COOP_FAULTS, "emulated_matrices_equal_naive");
 }
 
 /// Every kernel is planted in, whatever is added to the registry.

@@ -90,7 +90,7 @@ const FAULTS: &[Fault] = &[
     Fault {
         name: "variance of a sample in the formula itself",
         edits: &[(
-            "src/kernels/group_norm.rs",
+            "src/kernels/group_norm_stats.rs",
             "let variance = squares / count;\n                let at",
             "let variance = squares / (count - if {on} { T::one() } else { T::zero() });\n let at",
         )],

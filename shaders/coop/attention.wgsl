@@ -2,6 +2,7 @@
 // workgroup, KEYS keys at a time. Scores and the weighted values pass through `tiles` in f32; q, k, v
 // and the weights exp(score - maximum so far) are f16. T divides D.
 #import coop
+#import subgroup
 
 struct Dims { lq: u32, lk: u32, heads: u32, scale: f32 }
 @group(0) @binding(8) var<uniform> dims: Dims;
@@ -48,19 +49,24 @@ fn stage_tokens(source: u32, at: u32, base: u32, first: u32, length: u32, count:
     }
 }
 
-// Weights of a row's KEYS scores, its new maximum and mass, and the factor of what was before.
+// Weights of a row's KEYS scores, its new maximum and mass, and the factor of what was before. Each
+// row starts at a column of its own: the rows' scores of one column share a memory bank.
 fn weigh(row: u32, first: u32) {
     let keys = min(KEYS, dims.lk - first);
     var higher = highest[row];
-    for (var j = 0u; j < keys; j++) {
-        higher = max(higher, tiles[row * KEYS + j] * dims.scale);
+    for (var j = 0u; j < KEYS; j++) {
+        let column = (row + j) % KEYS;
+        let score = tiles[row * KEYS + column] * dims.scale;
+        higher = select(higher, max(higher, score), column < keys);
     }
     let factor = exp(highest[row] - higher);
     var sum = mass[row] * factor;
     for (var j = 0u; j < KEYS; j++) {
-        let weight = select(0.0, exp(tiles[row * KEYS + j] * dims.scale - higher), j < keys);
+        let column = (row + j) % KEYS;
+        let score = tiles[row * KEYS + column] * dims.scale;
+        let weight = select(0.0, exp(score - higher), column < keys);
         sum += weight;
-        factors[WEIGHTS + row * WEIGHT_PITCH + j] = f16(weight);
+        factors[WEIGHTS + row * WEIGHT_PITCH + column] = f16(weight);
     }
     highest[row] = higher;
     mass[row] = sum;

@@ -4,8 +4,6 @@
 // a row are neighbours in memory; "columns": those of a column are.
 //
 // Only in control flow that is uniform in the subgroup. The kernel declares T, FACTORS and TILES.
-#import subgroup
-
 enable f16;
 var<workgroup> factors: array<f16, FACTORS>;
 var<workgroup> tiles: array<f32, TILES>;

@@ -1,10 +1,7 @@
-// One BM x BN block of a matrix product, y[m, n] = sum_k a[m, k] b[k, n], by cooperative matrices:
-// BK summands at a time are rounded to f16 into workgroup memory; subgroup s of `count` owns the
-// rows of tiles s, s + count, ... of the block and keeps their f32 sums in registers.
-//
-// As in `gemm`, the importing shader says where the operands live: ALine, a_line(m), load_a(line,
-// kb, kk) -> vec4 of four k (A_ALONG_K) or else four m, the same for b, and store(m, n, v). An operand
-// keeps its storage order in workgroup memory, which its tiles are then read by.
+// The block of `gemm_block` by cooperative matrices: BK summands at a time are rounded to f16 into
+// workgroup memory; subgroup s of `count` owns the rows of tiles s, s + count, ... of the block and
+// keeps their f32 sums in registers. An operand keeps its storage order in workgroup memory, which
+// its tiles are then read by.
 #import coop
 
 // A staged line has STEP_A (STEP_B) elements; padded, so that neighbours start in different banks.
@@ -14,11 +11,16 @@ const RIGHT: u32 = BM * BK / STEP_A * PITCH_A;  // where b starts in `factors`
 
 var<workgroup> subgroups: u32;
 
-fn coop_gemm(m0: u32, n0: u32, k_end: u32, lane: u32) {
+fn gemm_block(m0: u32, n0: u32, k_end: u32, place: Place) {
+    let lane = place.lane;
     if lane == 0u {
-        subgroups = subgroup.count;
+        subgroups = place.subgroups;
     }
     let count = workgroupUniformLoad(&subgroups);
+    // Subgroups that own one of the r-th rows of tiles: the last ones may be too few for all.
+#unroll r in 0..ROWS
+    let owners$r = min(count, max(BM / T, $ru * count) - $ru * count);
+#endunroll
 
 #unroll p in 0..A_PASSES
     let a_at$p = lane + $pu * WG;
@@ -75,8 +77,8 @@ fn coop_gemm(m0: u32, n0: u32, k_end: u32, lane: u32) {
 #endif
 #endunroll
 #unroll r in 0..ROWS
-            if $ru * count < BM / T {
-                let m = (subgroup.id + $ru * count) * T;
+            if place.subgroup < owners$r {
+                let m = (place.subgroup + $ru * count) * T;
 #if A_ALONG_K
                 let left = left_rows(m * PITCH_A + k, PITCH_A);
 #else
@@ -91,13 +93,15 @@ fn coop_gemm(m0: u32, n0: u32, k_end: u32, lane: u32) {
         workgroupBarrier();
     }
 
-    // Each subgroup hands over a tile at a time, and all invocations write them out.
+    // Each owner hands over a tile at a time, and all invocations write them out.
 #unroll r in 0..ROWS
-    if $ru * count < BM / T {
+    if owners$r > 0u {
 #unroll c in 0..COLUMNS
-        store_sum(sum$r_$c, subgroup.id * T * T, T);
+        if place.subgroup < owners$r {
+            store_sum(sum$r_$c, place.subgroup * T * T, T);
+        }
         workgroupBarrier();
-        for (var i = lane * 4u; i < count * T * T; i += WG * 4u) {
+        for (var i = lane * 4u; i < owners$r * T * T; i += WG * 4u) {
             let m = m0 + (i / (T * T) + $ru * count) * T + i % (T * T) / T;
             store(m, n0 + $cu * T + i % T, tile_row(i));
         }

@@ -1,21 +1,15 @@
-// One block of a matrix product, y[m, n] = sum_k a[m, k] b[k, n], by WG invocations.
+// The block of `gemm_block` by WG invocations.
 //
 // Blocks of both operands are staged in workgroup memory; every invocation keeps the sums of ROWS4
 // times COLUMNS4 tiles of 4 x 4 in registers. Its tiles lie a whole fraction of the block apart, so
-// that neighbours read neighbouring vec4s. The importing shader says where the operands live:
-//
-//   alias ALine, a_line(m), load_a(line, kb, kk) -> vec4    alias BLine, b_line(n), load_b(...)
-//
-// A_ALONG_K: a line is one row m, and load_a returns its elements k..k+3 (k = kb + kk, where kb is
-// the same in the whole workgroup). Otherwise a line is four rows m..m+3 and load_a returns their
-// elements at k. The same for B_ALONG_K and columns. Beyond the last k a loader must return zeros;
-// beyond the last row or column anything, as store(m, n, v), which takes columns n..n+3, drops it.
+// that neighbours read neighbouring vec4s.
 const A_PITCH: u32 = BM / 4u + PAD;
 const B_PITCH: u32 = BN / 4u + PAD;
 var<workgroup> a_block: array<vec4<f32>, A_PITCH * BK>;  // [k][m / 4]
 var<workgroup> b_block: array<vec4<f32>, B_PITCH * BK>;  // [k][n / 4]
 
-fn gemm_block(m0: u32, n0: u32, k_end: u32, lane: u32) {
+fn gemm_block(m0: u32, n0: u32, k_end: u32, place: Place) {
+    let lane = place.lane;
     // The 4 x 4 elements of each operand that this invocation stages: their corner in the block.
     // With invocations to spare, others stage b than a.
     let b_lane = (lane + WG - B_SHIFT) % WG;

@@ -3,7 +3,8 @@
 // four neighbours, where the loader gives four rows at one k), and the few elements of the right
 // operand are what is loaded by turns and handed round: one vec4 an invocation for BK = 4 KQ k, as
 // BK COLUMNS4 = WG.
-fn gemm_block(m0: u32, n0: u32, k_end: u32, lane: u32) {
+fn gemm_block(m0: u32, n0: u32, k_end: u32, place: Place) {
+    let lane = place.lane;
 #if A_ALONG_K
 #unroll r in 0..RUNS
     let row$r = m0 + $ru * WG + lane;

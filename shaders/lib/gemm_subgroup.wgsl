@@ -1,12 +1,12 @@
-// The same block of a product as in `gemm`, with the same loaders, by one subgroup of WG invocations
-// without workgroup memory or barriers.
+// The block of `gemm_block` by one subgroup of WG invocations, without workgroup memory or barriers.
 //
 // Every invocation owns whole columns: COLUMNS4 vec4s of them for all BM rows. Of the left operand
 // each loads its own rows, and broadcasts hand them round: a block of BM x BN costs
 // (BM + BN) / WG vec4 loads an invocation for 4 k, and no two invocations load the same. Made for
 // processors that emulate a subgroup by the lanes of a vector register: there a broadcast is one
 // instruction, a load as many as there are lanes, and a barrier a switch of coroutines.
-fn gemm_block(m0: u32, n0: u32, k_end: u32, lane: u32) {
+fn gemm_block(m0: u32, n0: u32, k_end: u32, place: Place) {
+    let lane = place.lane;
     // Row x Y_ROWS + y comes from invocation y (along k: one row each) or x (across: four rows).
 #if A_ALONG_K
 #unroll x in 0..X_ROWS

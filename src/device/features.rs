@@ -1,7 +1,7 @@
 //! Which optional features of an adapter are switched on, and what they mean for the kernels.
 
 use crate::kernels::Caps;
-use wgpu::{CooperativeScalarType, Features};
+use wgpu::{Backend, CooperativeScalarType, DeviceType, Features};
 
 /// Everything a variant of a kernel may use, and the GPU's clock, as far as the adapter has them.
 pub fn wanted(adapter: &wgpu::Adapter) -> Features {
@@ -43,7 +43,6 @@ pub fn experimental(features: Features) -> wgpu::ExperimentalFeatures {
 /// What the kernels may use on a device opened with `features`.
 pub fn caps(adapter: &wgpu::Adapter, features: Features, limits: &wgpu::Limits) -> Caps {
     let info = adapter.get_info();
-    let subgroups = (info.subgroup_min_size, info.subgroup_max_size);
     let mut coop_matrix = vec![];
     if features.contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX | Features::SHADER_F16) {
         for p in adapter.cooperative_matrix_properties() {
@@ -55,7 +54,13 @@ pub fn caps(adapter: &wgpu::Adapter, features: Features, limits: &wgpu::Limits) 
             }
         }
     }
+    let subgroups = match info.backend {
+        // wgpu cannot ask Metal and answers (4, 64). GPUs with matrices have subgroups of 32.
+        Backend::Metal if !coop_matrix.is_empty() => (32, 32),
+        _ => (info.subgroup_min_size, info.subgroup_max_size),
+    };
     Caps {
+        software: info.device_type == DeviceType::Cpu,
         subgroups: features.contains(Features::SUBGROUP).then_some(subgroups),
         f16: features.contains(Features::SHADER_F16),
         coop_matrix,

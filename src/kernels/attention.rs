@@ -94,6 +94,11 @@ pub struct Attention {
 
 impl Attention {
     fn naive<T: Real>(&self, io: &mut Io<'_, T>) {
+        self.naive_by(io, |weight| weight);
+    }
+
+    /// With `weigh` of the values' weights exp(score - highest).
+    pub(super) fn naive_by<T: Real>(&self, io: &mut Io<'_, T>, weigh: impl Fn(T) -> T) {
         let [Bind::In(q), Bind::In(k), Bind::In(v), Bind::Out(y), Bind::Out(lse), ..] =
             &mut io.binds
         else {
@@ -121,7 +126,7 @@ impl Attention {
                     for x in 0..s.d {
                         let mut sum = T::zero();
                         for (j, score) in scores.iter().enumerate() {
-                            sum += (*score - highest).exp() * v[s.key(b, head, j) + x];
+                            sum += weigh((*score - highest).exp()) * v[s.key(b, head, j) + x];
                         }
                         y[query + x] = sum / mass;
                     }
@@ -156,7 +161,7 @@ impl Kernel for Attention {
     }
     fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
         let s = &self.shape;
-        let wgsl = include_str!("../../shaders/attention_subgroup.wgsl");
+        let wgsl = ("attention_subgroup", include_str!("../../shaders/attention_subgroup.wgsl"));
         let runs = if s.d <= 64 { 2 } else { 1 };
         let mut all = coop::offer_attention(self, caps);
         all.extend(attention_variants::variants(self, s, wgsl, s.lq, runs, caps));

@@ -162,7 +162,10 @@ impl Kernel for AttentionBwdKv {
     }
     fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
         let s = &self.shape;
-        let wgsl = include_str!("../../shaders/attention_bwd_kv_subgroup.wgsl");
+        let wgsl = (
+            "attention_bwd_kv_subgroup",
+            include_str!("../../shaders/attention_bwd_kv_subgroup.wgsl"),
+        );
         let runs = if s.d <= 32 { 2 } else { 1 };
         attention_variants::variants(self, s, wgsl, s.lk, runs, caps)
     }
@@ -258,7 +261,10 @@ impl Kernel for AttentionBwdQ {
     }
     fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
         let s = &self.shape;
-        let wgsl = include_str!("../../shaders/attention_bwd_q_subgroup.wgsl");
+        let wgsl = (
+            "attention_bwd_q_subgroup",
+            include_str!("../../shaders/attention_bwd_q_subgroup.wgsl"),
+        );
         let runs = if s.d <= 32 { 2 } else { 1 };
         attention_variants::variants(self, s, wgsl, s.lq, runs, caps)
     }

@@ -12,12 +12,12 @@ const SMALL: usize = 1 << 15;
 const TALL: usize = 64;
 const TALL_BYTES: u32 = 24 << 10;
 
-/// Other implementations of `kernel`, which owns the `rows` queries or keys of a sequence: by `wgsl`
-/// with `runs` rows an invocation, and by its own WGSL with taller tiles.
+/// Other implementations of `kernel`, which owns the `rows` queries or keys of a sequence: by `wgsl`, a
+/// file stem and its text, with `runs` rows an invocation, and by its own WGSL with taller tiles.
 pub(super) fn variants<K: Kernel + Clone + 'static>(
     kernel: &K,
     shape: &AttentionShape,
-    wgsl: &'static str,
+    wgsl: (&'static str, &'static str),
     rows: usize,
     runs: usize,
     caps: &Caps,

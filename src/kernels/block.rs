@@ -1,6 +1,20 @@
 //! The block of a matrix product that one workgroup computes: constants of `shaders/lib/gemm*.wgsl`.
 
+use super::coop::{self, Team};
 use super::{Caps, Const, Needs, flag, grid_1d, int};
+
+/// The matrix product that a kernel is: `m x n` outputs of `k` summands each.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Gemm {
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    /// Whether neighbours along k are neighbours in memory.
+    pub a_along_k: bool,
+    pub b_along_k: bool,
+    /// Whether the lines of both factors and of the outputs are whole vec4s.
+    pub vec4: bool,
+}
 
 /// How a workgroup computes its block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +25,8 @@ pub(super) enum Form {
     Subgroup(usize),
     /// `gemm_narrow.wgsl`: the same with rows for columns.
     Narrow(usize),
+    /// `coop_gemm.wgsl`: factors rounded to f16, tiles of them multiplied by subgroups.
+    Coop(Team),
 }
 
 /// A workgroup computes `bm x bn` outputs, `bk` summands at a time.
@@ -37,12 +53,15 @@ impl Block {
         }
     }
 
-    /// Other blocks for `m x n` outputs of `k` summands, the most promising first. Products too small to tell blocks apart get none.
-    pub fn variants(m: usize, n: usize, k: usize, a_along_k: bool, caps: &Caps) -> Vec<Block> {
+    /// Other blocks, the most promising first. Products too small to tell blocks apart get none
+    /// but those that are there for tests.
+    pub fn variants(gemm: Gemm, caps: &Caps) -> Vec<Block> {
         /// Multiply-adds below which a launch costs more than its work.
         const SMALL: usize = 1 << 16;
-        let mut blocks = vec![];
+        let Gemm { m, n, k, a_along_k, .. } = gemm;
+        let mut blocks = coop::blocks(gemm, caps);
         if m * n * k < SMALL {
+            blocks.retain(|b| matches!(b.form, Form::Coop(team) if team.emulated));
             return blocks;
         }
         if let Some(lanes) = caps.software_lanes() {
@@ -66,7 +85,7 @@ impl Block {
             Self::staged(32, 32, 32, 4, 4),
         ]);
         blocks.retain(|b| {
-            let fits = b.workgroup_bytes() <= caps.workgroup_bytes as usize
+            let fits = b.workgroup_bytes(gemm) <= caps.workgroup_bytes as usize
                 && b.invocations() <= caps.invocations as usize;
             // Blocks that reach far past the outputs compute in vain.
             let useful = 2 * m > b.bm && 2 * n > b.bn;
@@ -79,7 +98,13 @@ impl Block {
         match self.form {
             Form::Staged { rows, columns, .. } => self.bm * self.bn / (rows * columns),
             Form::Subgroup(lanes) | Form::Narrow(lanes) => lanes,
+            Form::Coop(team) => team.invocations,
         }
+    }
+
+    /// Whether the factors are rounded to f16.
+    pub fn rounds(self) -> bool {
+        matches!(self.form, Form::Coop(_))
     }
 
     /// vec4s between the rows of a staged block, of each operand.
@@ -87,15 +112,20 @@ impl Block {
         usize::from(matches!(self.form, Form::Staged { padded: true, .. }))
     }
 
-    fn workgroup_bytes(self) -> usize {
+    fn workgroup_bytes(self, gemm: Gemm) -> usize {
         match self.form {
             Form::Staged { .. } => 16 * self.bk * (self.bm / 4 + self.bn / 4 + 2 * self.pad()),
             Form::Subgroup(_) | Form::Narrow(_) => 0,
+            Form::Coop(team) => coop::workgroup_bytes(self, team, gemm),
         }
     }
 
     pub fn needs(self) -> Needs {
-        Needs { subgroups: !matches!(self.form, Form::Staged { .. }), ..Needs::default() }
+        match self.form {
+            Form::Staged { .. } => Needs::default(),
+            Form::Subgroup(_) | Form::Narrow(_) => Needs { subgroups: true, ..Needs::default() },
+            Form::Coop(team) => team.needs(),
+        }
     }
 
     /// As it stands in tables: "128x64x16 8x8".
@@ -109,13 +139,20 @@ impl Block {
             Form::Subgroup(lanes) | Form::Narrow(lanes) => {
                 format!("subgroup of {lanes}, {bm}x{bn}")
             }
+            Form::Coop(team) => team.name(&format!("-{bm}x{bn}")),
         }
     }
 
-    pub fn consts(self, a_along_k: bool) -> Vec<Const> {
+    pub fn consts(self, gemm: Gemm) -> Vec<Const> {
         let wg = self.invocations();
-        let mut consts =
-            vec![int("BM", self.bm), int("BN", self.bn), int("BK", self.bk), int("WG", wg)];
+        let mut consts = vec![
+            int("BM", self.bm),
+            int("BN", self.bn),
+            int("BK", self.bk),
+            int("WG", wg),
+            flag("A_ALONG_K", gemm.a_along_k),
+            flag("B_ALONG_K", gemm.b_along_k),
+        ];
         match self.form {
             Form::Staged { rows, columns, .. } => {
                 // An invocation stages 4 x 4 elements at a time.
@@ -139,7 +176,7 @@ impl Block {
                 consts.extend(b_partial.then(|| int("B_BLOCKS", b_blocks)));
             }
             Form::Subgroup(lanes) => {
-                let (x, y) = if a_along_k { (self.bm / lanes, lanes) } else { (lanes, 4) };
+                let (x, y) = if gemm.a_along_k { (self.bm / lanes, lanes) } else { (lanes, 4) };
                 consts.extend([
                     int("FORM", 1),
                     int("X_ROWS", x),
@@ -153,6 +190,10 @@ impl Block {
                 int("COLUMNS4", self.bn / 4),
                 int("KQ", self.bk / 4),
             ]),
+            Form::Coop(team) => {
+                consts.push(int("FORM", 3));
+                consts.extend(coop::consts(self, team, gemm));
+            }
         }
         consts
     }
@@ -172,22 +213,37 @@ impl Block {
 mod tests {
     use super::*;
 
+    fn gemm(m: usize, n: usize, k: usize) -> Gemm {
+        Gemm { m, n, k, a_along_k: true, b_along_k: false, vec4: n.is_multiple_of(4) }
+    }
+
     #[test]
     fn variants_fit_the_device() {
         let names = |m, n, caps: &Caps| -> Vec<String> {
-            Block::variants(m, n, 512, true, caps).iter().map(|b| b.name()).collect()
+            Block::variants(gemm(m, n, 512), caps).iter().map(|b| b.name()).collect()
         };
         let webgpu = names(512, 512, &Caps::default());
         assert!(webgpu.contains(&"128x128x16 8x8".into()), "{webgpu:?}");
         assert!(!webgpu.iter().any(|n| n.starts_with("subgroup")), "{webgpu:?}");
-        let software = Caps { subgroups: Some((8, 8)), ..Caps::default() };
+        let software = Caps { subgroups: Some((8, 8)), software: true, ..Caps::default() };
         assert_eq!(names(512, 512, &software)[0], "subgroup of 8, 32x64");
         assert_eq!(names(8, 512, &software)[0], "subgroup of 8, 8x64");
-        let small = Caps { workgroup_bytes: 8 << 10, invocations: 128, ..Caps::default() };
-        for block in Block::variants(512, 512, 512, true, &small) {
-            assert!(block.workgroup_bytes() <= 8 << 10 && block.invocations() <= 128, "{block:?}");
+        let small = Caps { workgroup_bytes: 8 << 10, invocations: 128, ..Caps::all() };
+        for block in Block::variants(gemm(512, 512, 512), &small) {
+            let bytes = block.workgroup_bytes(gemm(512, 512, 512));
+            assert!(bytes <= 8 << 10 && block.invocations() <= 128, "{block:?}");
         }
         assert_eq!(names(512, 3, &software)[0], "subgroup of 8, 32x4");
-        assert!(Block::variants(8, 8, 8, true, &software).is_empty());
+        assert!(Block::variants(gemm(8, 8, 8), &software).is_empty());
+    }
+
+    /// Cooperative matrices where factors may round, and lines are whole.
+    #[test]
+    fn rounding_is_asked_for() {
+        let rounding =
+            |n, caps: &Caps| Block::variants(gemm(512, n, 512), caps).iter().any(|b| b.rounds());
+        assert!(rounding(512, &Caps::all()));
+        assert!(!rounding(510, &Caps::all()));
+        assert!(!rounding(512, &Caps { half_products: false, ..Caps::all() }));
     }
 }

@@ -5,6 +5,8 @@
 pub struct Caps {
     /// Smallest and largest size a subgroup may have; None without subgroup operations.
     pub subgroups: Option<(u32, u32)>,
+    /// The adapter is a CPU.
+    pub software: bool,
     /// `enable f16`: half-precision storage and arithmetic.
     pub f16: bool,
     /// Sides n of the n x n x n products of f16 with f32 sums that cooperative matrices offer.
@@ -24,6 +26,7 @@ impl Default for Caps {
     fn default() -> Self {
         Caps {
             subgroups: None,
+            software: false,
             f16: false,
             coop_matrix: vec![],
             half_products: false,
@@ -39,6 +42,7 @@ impl Caps {
     pub fn all() -> Self {
         Caps {
             subgroups: Some((32, 32)),
+            software: false,
             f16: true,
             coop_matrix: vec![8, 16],
             half_products: true,
@@ -48,12 +52,12 @@ impl Caps {
         }
     }
 
-    /// Invocations of a workgroup that is one subgroup wherever it runs, where subgroups are so small
-    /// that they must be the lanes of a CPU's vector registers.
+    /// Invocations of a subgroup, where subgroups are the lanes of a CPU's vector registers, all of
+    /// one size: so many invocations are one subgroup of it. Sizes alone do not tell: there are GPUs
+    /// with subgroups of 4 (Mali) and of 8 up to 32 (Intel).
     pub(super) fn software_lanes(&self) -> Option<usize> {
         match self.subgroups {
-            Some((4..8, _)) => Some(4),
-            Some((8, _)) => Some(8),
+            Some((n @ (4 | 8), most)) if self.software && n == most => Some(n as usize),
             _ => None,
         }
     }
@@ -77,6 +81,20 @@ pub struct Needs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn software_is_what_says_so() {
+        let lanes = |sizes, software| {
+            Caps { subgroups: Some(sizes), software, ..Caps::default() }.software_lanes()
+        };
+        assert_eq!(lanes((8, 8), true), Some(8));
+        assert_eq!(lanes((4, 4), true), Some(4));
+        // Mali, Intel, and what wgpu says of Metal.
+        for sizes in [(4, 4), (8, 8), (8, 32), (4, 64)] {
+            assert_eq!(lanes(sizes, false), None, "{sizes:?}");
+        }
+        assert_eq!(lanes((4, 8), true), None);
+    }
 
     #[test]
     fn filter() {

@@ -1,13 +1,13 @@
 //! 2-D convolution, forward.
 
-use super::block::Block;
+use super::block::{Block, Gemm};
 use super::cpu::correlate::{self, Correlation};
 use super::cpu::product::add_to_rows;
 use super::cpu::scratch;
 use super::variant::{self, Blocked};
 use super::{
-    Bind, Caps, Case, Const, ConvShape, Cost, Fill, Io, Kernel, Product, Real, bindings, coop,
-    flag, wrong_binds,
+    Bind, Caps, Case, Const, ConvShape, Cost, Fill, Io, Kernel, Product, Real, bindings, flag,
+    wrong_binds,
 };
 use crate::naive_forms;
 use std::sync::Arc;
@@ -89,13 +89,16 @@ impl Conv2d {
 }
 
 impl Blocked for Conv2d {
+    fn gemm(&self) -> Gemm {
+        let s = &self.shape;
+        let (m, n, k) = (s.pixels(), s.cout, s.window());
+        Gemm { m, n, k, a_along_k: true, b_along_k: false, vec4: s.vec4() }
+    }
     fn consts_by(&self, block: Block) -> Vec<Const> {
         let s = &self.shape;
         let mut consts = s.consts();
-        consts.extend(block.consts(true));
+        consts.extend(block.consts(self.gemm()));
         consts.extend([
-            flag("A_ALONG_K", true),
-            flag("B_ALONG_K", false),
             flag("K_TAIL", !s.window().is_multiple_of(block.bk)),
             flag("X_VEC4", s.cin.is_multiple_of(4)),
             flag("Y_VEC4", s.cout.is_multiple_of(4)),
@@ -143,13 +146,7 @@ impl Kernel for Conv2d {
         self.grid_by(self.block())
     }
     fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
-        let s = &self.shape;
-        let mut all = coop::offer(self, caps);
-        all.extend(variant::variants(
-            self,
-            Block::variants(s.pixels(), s.cout, s.window(), true, caps),
-        ));
-        all
+        variant::variants(self, caps)
     }
     fn cost(&self) -> Cost {
         let words: usize = self.lens().iter().sum();

@@ -1,6 +1,6 @@
 //! Data gradient of the 2-D convolution.
 
-use super::block::Block;
+use super::block::{Block, Gemm};
 use super::conv2d::shapes;
 use super::cpu::correlate::{self, Correlation};
 use super::cpu::scratch;
@@ -64,13 +64,17 @@ impl Conv2dDgrad {
 }
 
 impl Blocked for Conv2dDgrad {
+    fn gemm(&self) -> Gemm {
+        let s = &self.shape;
+        let taps = s.kh.div_ceil(s.stride) * s.kw.div_ceil(s.stride);
+        let (m, n, k) = (self.phase_pixels(), s.cin, taps * s.cout);
+        Gemm { m, n, k, a_along_k: true, b_along_k: true, vec4: s.vec4() }
+    }
     fn consts_by(&self, block: Block) -> Vec<Const> {
         let s = &self.shape;
         let mut consts = s.consts();
-        consts.extend(block.consts(true));
+        consts.extend(block.consts(self.gemm()));
         consts.extend([
-            flag("A_ALONG_K", true),
-            flag("B_ALONG_K", true),
             flag("DY_VEC4", s.cout.is_multiple_of(4)),
             flag("DX_VEC4", s.cin.is_multiple_of(4)),
             flag("ACCUM", self.accum),
@@ -111,10 +115,7 @@ impl Kernel for Conv2dDgrad {
         self.grid_by(self.block())
     }
     fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
-        let s = &self.shape;
-        let taps = s.kh.div_ceil(s.stride) * s.kw.div_ceil(s.stride);
-        let blocks = Block::variants(self.phase_pixels(), s.cin, taps * s.cout, true, caps);
-        variant::variants(self, blocks)
+        variant::variants(self, caps)
     }
     fn cost(&self) -> Cost {
         let s = &self.shape;

@@ -1,6 +1,6 @@
 //! Weight gradient of the 2-D convolution; with h = w = kh = kw = 1 that of a linear layer.
 
-use super::block::Block;
+use super::block::{Block, Gemm};
 use super::conv2d::shapes;
 use super::cpu::weight_gradient;
 use super::variant::{self, Blocked};
@@ -72,13 +72,16 @@ impl Conv2dWgrad {
 }
 
 impl Blocked for Conv2dWgrad {
+    fn gemm(&self) -> Gemm {
+        let s = &self.shape;
+        let (m, n, k) = (s.window(), s.cout, self.chunk());
+        Gemm { m, n, k, a_along_k: false, b_along_k: false, vec4: s.vec4() }
+    }
     fn consts_by(&self, block: Block) -> Vec<Const> {
         let s = &self.shape;
         let mut consts = s.consts();
-        consts.extend(block.consts(false));
+        consts.extend(block.consts(self.gemm()));
         consts.extend([
-            flag("A_ALONG_K", false),
-            flag("B_ALONG_K", false),
             flag("X_VEC4", s.cin.is_multiple_of(4)),
             flag("DY_VEC4", s.cout.is_multiple_of(4)),
         ]);
@@ -117,8 +120,7 @@ impl Kernel for Conv2dWgrad {
         self.grid_by(self.block())
     }
     fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
-        let s = &self.shape;
-        variant::variants(self, Block::variants(s.window(), s.cout, self.chunk(), false, caps))
+        variant::variants(self, caps)
     }
     fn cost(&self) -> Cost {
         let words: usize = self.lens().iter().sum();

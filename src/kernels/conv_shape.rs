@@ -53,6 +53,10 @@ impl ConvShape {
     pub(super) fn rows_of_pixels(self) -> Self {
         if self.is_pointwise() { ConvShape { n: 1, h: self.pixels(), w: 1, ..self } } else { self }
     }
+    /// Whether the channels of x and of y are whole vec4s.
+    pub(super) fn vec4(&self) -> bool {
+        self.cin.is_multiple_of(4) && self.cout.is_multiple_of(4)
+    }
     /// One multiplication and one addition per weight and output pixel: the same for all three
     /// kernels.
     pub fn flops(&self) -> u64 {

@@ -3,10 +3,12 @@
 //! its shape. The product's own shader and CPU form are used; they call back for each result.
 
 use super::binary::BinaryOp;
+use super::block::{Block, Gemm};
 use super::expr::{Expr, MAX_OUTS, Step, operands};
 use super::fused::{bindings, load, naive, run_parallel, stores, two_outputs};
+use super::generated::Generated;
 use super::unary::Activation;
-use super::variant::Variant;
+use super::variant::{self, Blocked};
 use super::{
     Bind, Caps, Case, Const, Conv2d, ConvShape, Cost, Fill, Io, Kernel, Matmul, Needs, Real, flag,
 };
@@ -21,7 +23,7 @@ pub enum Product {
 }
 
 impl Product {
-    fn kernel(&self) -> &dyn Kernel {
+    fn kernel(&self) -> &dyn Blocked {
         match self {
             Product::Conv2d(kernel) => kernel,
             Product::Matmul(kernel) => kernel,
@@ -73,13 +75,13 @@ pub struct Epilogue {
     /// Elements of each further input; they divide those of the result.
     extras: Vec<usize>,
     expr: Expr,
-    wgsl: String,
+    wgsl: Generated,
 }
 
 impl Epilogue {
     pub fn new(product: Product, extras: Vec<usize>, expr: Expr) -> Self {
-        let mut epilogue = Epilogue { product, extras, expr, wgsl: String::new() };
-        epilogue.wgsl = epilogue.shader();
+        let mut epilogue = Epilogue { product, extras, expr, wgsl: Generated(String::new()) };
+        epilogue.wgsl = Generated(epilogue.text());
         epilogue
     }
 
@@ -91,7 +93,7 @@ impl Epilogue {
         })
     }
 
-    fn shader(&self) -> String {
+    fn text(&self) -> String {
         let (n, width) = (self.product.elements(), self.product.width());
         let bindings = bindings(self.own(), &self.extras, self.expr.outs.len());
         let steps = self.expr.wgsl(|k| load(k, self.extras[k], n, width), "result");
@@ -131,12 +133,31 @@ fn followed(mut consts: Vec<Const>) -> Vec<Const> {
     consts
 }
 
+impl Blocked for Epilogue {
+    fn gemm(&self) -> Gemm {
+        self.product.kernel().gemm()
+    }
+    fn consts_by(&self, block: Block) -> Vec<Const> {
+        followed(self.product.kernel().consts_by(block))
+    }
+    fn dims_by(&self, block: Block) -> Vec<u32> {
+        self.product.kernel().dims_by(block)
+    }
+    fn grid_by(&self, block: Block) -> [u32; 3] {
+        self.product.kernel().grid_by(block)
+    }
+}
+
 impl Kernel for Epilogue {
     fn name(&self) -> &'static str {
         match self.product {
             Product::Conv2d(_) => "conv2d_epilogue",
             Product::Matmul(_) => "matmul_epilogue",
         }
+    }
+    /// The product's, which the generated lines follow.
+    fn shader(&self) -> &'static str {
+        self.product.kernel().shader()
     }
     fn wgsl(&self) -> &str {
         &self.wgsl
@@ -175,23 +196,8 @@ impl Kernel for Epilogue {
     fn variant(&self) -> String {
         self.product.kernel().variant()
     }
-    /// Those of the product whose shader calls back, that is whose shader is its own.
     fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
-        let product = self.product.kernel();
-        let able = |v: &Arc<dyn Kernel>| v.wgsl() == product.wgsl();
-        let with = |v: Arc<dyn Kernel>| {
-            Variant {
-                kernel: self.clone(),
-                name: v.variant(),
-                wgsl: None,
-                needs: v.needs(),
-                consts: followed(v.consts()),
-                dims: v.dims(),
-                grid: v.grid(),
-            }
-            .arc()
-        };
-        product.variants(caps).into_iter().filter(able).map(with).collect()
+        variant::variants(self, caps)
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
         let (own, n) = (self.own(), self.product.elements());

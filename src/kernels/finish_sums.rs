@@ -1,6 +1,7 @@
 //! The second stage of several split sums in one launch: those of a layer's weights and bias, or of a
 //! few layers. Every sum keeps the order that it has in a launch of its own.
 
+use super::generated::Generated;
 use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, MAX_BINDS, Real, SumPartials, grid_1d};
 use crate::naive_forms;
 use std::fmt::Write;
@@ -14,7 +15,7 @@ const WG: usize = 64;
 #[derive(Debug, Clone)]
 pub struct FinishSums {
     parts: Vec<SumPartials>,
-    wgsl: String,
+    wgsl: Generated,
 }
 
 /// Elements of a vector of the shader.
@@ -30,7 +31,7 @@ fn groups(part: &SumPartials) -> usize {
 impl FinishSums {
     /// At most [`MAX_PARTS`] of them.
     pub fn new(parts: Vec<SumPartials>) -> Self {
-        let wgsl = shader(&parts);
+        let wgsl = Generated(text(&parts));
         FinishSums { parts, wgsl }
     }
 
@@ -53,7 +54,7 @@ impl FinishSums {
     }
 }
 
-fn shader(parts: &[SumPartials]) -> String {
+fn text(parts: &[SumPartials]) -> String {
     let (mut bindings, mut dims, mut branches) = (String::new(), String::new(), String::new());
     // Writing to a String cannot fail.
     for (i, part) in parts.iter().enumerate() {
@@ -94,6 +95,9 @@ fn shader(parts: &[SumPartials]) -> String {
 impl Kernel for FinishSums {
     fn name(&self) -> &'static str {
         "finish_sums"
+    }
+    fn shader(&self) -> &'static str {
+        "generated finish_sums"
     }
     fn wgsl(&self) -> &str {
         &self.wgsl

@@ -3,6 +3,7 @@
 
 use super::binary::BinaryOp;
 use super::expr::{Expr, MAX_OUTS, Step, operands};
+use super::generated::Generated;
 use super::unary::Activation;
 use super::{Case, Const, Cost, Fill, Io, Kernel, Real, flag, grid_1d};
 use crate::naive_forms;
@@ -18,13 +19,13 @@ pub struct Fused {
     /// Elements of each input; they divide n.
     inputs: Vec<usize>,
     expr: Expr,
-    wgsl: String,
+    wgsl: Generated,
 }
 
 impl Fused {
     pub fn new(n: usize, inputs: Vec<usize>, expr: Expr) -> Self {
-        let mut fused = Fused { n, inputs, expr, wgsl: String::new() };
-        fused.wgsl = fused.shader();
+        let mut fused = Fused { n, inputs, expr, wgsl: Generated(String::new()) };
+        fused.wgsl = Generated(fused.text());
         fused
     }
 
@@ -33,7 +34,7 @@ impl Fused {
         if self.n.is_multiple_of(4) && self.inputs.iter().all(whole) { 4 } else { 1 }
     }
 
-    fn shader(&self) -> String {
+    fn text(&self) -> String {
         let bindings = bindings(0, &self.inputs, self.expr.outs.len());
         let steps = self.expr.wgsl(|k| load(k, self.inputs[k], self.n, self.width()), "y0[i]");
         let stores = stores(&self.expr);
@@ -137,6 +138,9 @@ pub(super) fn run_parallel(
 impl Kernel for Fused {
     fn name(&self) -> &'static str {
         "fused"
+    }
+    fn shader(&self) -> &'static str {
+        "generated fused"
     }
     fn wgsl(&self) -> &str {
         &self.wgsl

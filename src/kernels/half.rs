@@ -1,6 +1,7 @@
 //! A kernel with some of its storage bindings in f16.
 
-use super::{Bounded, Caps, Const, Cost, Io, Kernel, Needs};
+use super::delegate::delegate;
+use super::{Caps, Cost, Kernel, Needs};
 use std::sync::Arc;
 
 /// `inner`, with storage binding i stored as f16 where bit i of `mask` is set.
@@ -25,29 +26,9 @@ impl Half {
 }
 
 impl Kernel for Half {
-    fn name(&self) -> &'static str {
-        self.inner.name()
-    }
-    fn wgsl(&self) -> &str {
-        self.inner.wgsl()
-    }
-    fn consts(&self) -> Vec<Const> {
-        self.inner.consts()
-    }
-    fn dims(&self) -> Vec<u32> {
-        self.inner.dims()
-    }
-    fn lens(&self) -> Vec<usize> {
-        self.inner.lens()
-    }
-    fn half_ok(&self) -> u32 {
-        self.inner.half_ok()
-    }
+    delegate!(inner: name shader wgsl consts dims lens half_ok grid variant forms);
     fn half(&self) -> u32 {
         self.mask
-    }
-    fn grid(&self) -> [u32; 3] {
-        self.inner.grid()
     }
     /// Every masked binding crosses the bus (at least) once with two bytes an element less.
     fn cost(&self) -> Cost {
@@ -60,25 +41,10 @@ impl Kernel for Half {
     fn needs(&self) -> Needs {
         Needs { f16: true, ..self.inner.needs() }
     }
-    fn variant(&self) -> String {
-        self.inner.variant()
-    }
     /// Those of the kernel that can be lowered as well.
     fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
         let all = self.inner.variants(caps).into_iter();
         let able = all.filter(|v| caps.f16 && v.half_ok() & self.mask == self.mask);
         able.map(|v| Half::of(v, self.mask)).collect()
-    }
-    fn cpu(&self, io: &mut Io<'_, f32>) {
-        self.inner.cpu(io);
-    }
-    fn naive32(&self, io: &mut Io<'_, f32>) {
-        self.inner.naive32(io);
-    }
-    fn naive64(&self, io: &mut Io<'_, f64>) {
-        self.inner.naive64(io);
-    }
-    fn naive_bounded(&self, io: &mut Io<'_, Bounded>) {
-        self.inner.naive_bounded(io);
     }
 }

@@ -1,6 +1,6 @@
 //! Matrix product.
 
-use super::block::Block;
+use super::block::{Block, Gemm};
 use super::cpu::math::vectorised;
 use super::cpu::panels::{Layout, Panels};
 use super::cpu::product::{ColumnProduct, Right, RowProduct, Run, add_to_rows};
@@ -8,7 +8,7 @@ use super::cpu::scratch;
 use super::unary::{self, Activation};
 use super::variant::{self, Blocked};
 use super::{
-    Bind, Caps, Case, Const, Cost, Fill, Io, Kernel, Product, Real, bindings, coop, flag, int,
+    Bind, Caps, Case, Const, Cost, Fill, Io, Kernel, Product, Real, bindings, flag, int,
     wrong_binds,
 };
 use crate::naive_forms;
@@ -56,6 +56,15 @@ impl Matmul {
 
     fn block(&self) -> Block {
         Block::for_columns(self.n)
+    }
+
+    /// Whether the lines of a, and those of w, are whole vec4s.
+    fn a_vec4(&self) -> bool {
+        if self.ta { self.m.is_multiple_of(4) } else { self.k.is_multiple_of(4) }
+    }
+
+    fn b_vec4(&self) -> bool {
+        if self.tb { self.k.is_multiple_of(4) } else { self.n.is_multiple_of(4) }
     }
 
     fn operands<'io, T>(&self, io: &'io mut Io<'_, T>) -> Operands<'io, T> {
@@ -207,16 +216,18 @@ const ROWS: usize = 96;
 const SUMMANDS: usize = 256;
 
 impl Blocked for Matmul {
+    fn gemm(&self) -> Gemm {
+        let Matmul { m, n, k, ta, tb, .. } = *self;
+        let vec4 = self.a_vec4() && self.b_vec4() && n.is_multiple_of(4);
+        Gemm { m, n, k, a_along_k: !ta, b_along_k: tb, vec4 }
+    }
     fn consts_by(&self, block: Block) -> Vec<Const> {
-        let (k4, n4) = (self.k.is_multiple_of(4), self.n.is_multiple_of(4));
         let mut consts = vec![
             int("K", self.k),
             int("N", self.n),
-            flag("A_ALONG_K", !self.ta),
-            flag("B_ALONG_K", self.tb),
-            flag("A_VEC4", if self.ta { self.m.is_multiple_of(4) } else { k4 }),
-            flag("B_VEC4", if self.tb { k4 } else { n4 }),
-            flag("Y_VEC4", n4),
+            flag("A_VEC4", self.a_vec4()),
+            flag("B_VEC4", self.b_vec4()),
+            flag("Y_VEC4", self.n.is_multiple_of(4)),
             flag("BATCHED_B", self.batched_b),
             flag("BIAS", self.bias),
             flag("ACT", self.act.is_some()),
@@ -224,11 +235,11 @@ impl Blocked for Matmul {
             flag("EPILOGUE", false),
         ];
         // Two scalar operands along k look at every k anyway.
-        if self.ta || !self.tb || k4 {
+        if self.ta || !self.tb || self.k.is_multiple_of(4) {
             consts.push(flag("K_TAIL", !self.k.is_multiple_of(block.bk)));
         }
         consts.extend(self.act.map(|act| int("OP", act as usize)));
-        consts.extend(block.consts(!self.ta));
+        consts.extend(block.consts(self.gemm()));
         consts
     }
     fn dims_by(&self, block: Block) -> Vec<u32> {
@@ -267,12 +278,7 @@ impl Kernel for Matmul {
         self.grid_by(self.block())
     }
     fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
-        let mut all = coop::offer(self, caps);
-        all.extend(variant::variants(
-            self,
-            Block::variants(self.m, self.n, self.k, !self.ta, caps),
-        ));
-        all
+        variant::variants(self, caps)
     }
     fn cost(&self) -> Cost {
         let outputs = self.batch * self.m * self.n;

@@ -33,6 +33,7 @@ pub mod conv_shape;
 mod coop;
 pub mod copy;
 pub mod cpu;
+mod delegate;
 pub mod draw_tokens;
 pub mod ema_codebook;
 pub mod epilogue;
@@ -42,10 +43,13 @@ pub mod finish_sums;
 pub mod fma_probe;
 pub mod fused;
 pub mod gather;
+mod generated;
 pub mod grad_ctl;
 pub mod grad_norm;
 pub mod group_norm;
 pub mod group_norm_bwd;
+pub mod group_norm_bwd_sums;
+pub mod group_norm_stats;
 mod half;
 mod io;
 pub mod kmeans_update;
@@ -60,6 +64,7 @@ pub mod norm_param_grad;
 pub mod philox;
 mod real;
 pub mod ring_write;
+mod rounded;
 pub mod scale_by;
 pub mod softmax_ce;
 pub mod softmax_rows;
@@ -87,7 +92,6 @@ pub use half::Half;
 pub use io::{Bind, Io, MAX_BINDS, StepScalars, wrong_binds};
 pub use matmul::Matmul;
 pub use real::Real;
-pub use subgroup::WithSubgroups;
 pub use sum_partials::SumPartials;
 
 use std::fmt::Debug;
@@ -127,7 +131,8 @@ pub struct Cost {
 pub trait Kernel: Debug + Send + Sync {
     /// The name in dumps, tables and errors.
     fn name(&self) -> &'static str;
-    /// File stem of the shader: the name, unless a variant has a shader of its own.
+    /// File stem of the shader: the name, unless a variant has a shader of its own; "generated" and
+    /// the name where the whole text is generated.
     fn shader(&self) -> &'static str {
         self.name()
     }
@@ -231,9 +236,9 @@ pub fn registry() -> Vec<Entry> {
         Entry { name: "sum_partials", cases: sum_partials::cases },
         Entry { name: "finish_sums", cases: finish_sums::cases },
         Entry { name: "col_sum", cases: col_sum::cases },
-        Entry { name: "group_norm_stats", cases: group_norm::stats_cases },
+        Entry { name: "group_norm_stats", cases: group_norm_stats::cases },
         Entry { name: "group_norm", cases: group_norm::cases },
-        Entry { name: "group_norm_bwd_sums", cases: group_norm_bwd::sums_cases },
+        Entry { name: "group_norm_bwd_sums", cases: group_norm_bwd_sums::cases },
         Entry { name: "group_norm_bwd", cases: group_norm_bwd::cases },
         Entry { name: "norm_param_grad", cases: norm_param_grad::cases },
         Entry { name: "layer_norm", cases: layer_norm::cases },

@@ -82,7 +82,10 @@ impl NearestCode {
         Variant {
             kernel: self.clone(),
             name: "short rows".into(),
-            wgsl: Some(include_str!("../../shaders/nearest_code_short.wgsl")),
+            wgsl: Some((
+                "nearest_code_short",
+                include_str!("../../shaders/nearest_code_short.wgsl"),
+            )),
             needs: Needs::default(),
             consts: self.row_consts(),
             dims: self.dims(),
@@ -120,7 +123,10 @@ impl NearestCode {
         Variant {
             kernel: self.clone(),
             name: format!("subgroup of {lanes}, {}x{}", lanes * rows, lanes * groups),
-            wgsl: Some(include_str!("../../shaders/nearest_code_subgroup.wgsl")),
+            wgsl: Some((
+                "nearest_code_subgroup",
+                include_str!("../../shaders/nearest_code_subgroup.wgsl"),
+            )),
             needs: Needs { subgroups: true, ..Needs::default() },
             consts,
             dims: self.dims(),

@@ -1,7 +1,9 @@
 //! Variants: the same kernel by other WGSL, by other constants or by another grid.
 
-use super::block::Block;
-use super::{Bounded, Caps, Const, Cost, Io, Kernel, Needs};
+use super::block::{Block, Gemm};
+use super::delegate::delegate;
+use super::rounded::Rounded;
+use super::{Caps, Const, Kernel, Needs};
 use std::sync::Arc;
 
 /// `kernel`, but for what its WGSL is and how it is launched.
@@ -9,8 +11,8 @@ use std::sync::Arc;
 pub(super) struct Variant<K> {
     pub kernel: K,
     pub name: String,
-    /// The kernel's own, if none.
-    pub wgsl: Option<&'static str>,
+    /// File stem and text of the shader; the kernel's own, if none.
+    pub wgsl: Option<(&'static str, &'static str)>,
     pub needs: Needs,
     pub consts: Vec<Const>,
     pub dims: Vec<u32>,
@@ -24,11 +26,12 @@ impl<K: Kernel + 'static> Variant<K> {
 }
 
 impl<K: Kernel> Kernel for Variant<K> {
-    fn name(&self) -> &'static str {
-        self.kernel.name()
+    delegate!(kernel: name lens half_ok cost variants forms);
+    fn shader(&self) -> &'static str {
+        self.wgsl.map_or_else(|| self.kernel.shader(), |(file, _)| file)
     }
     fn wgsl(&self) -> &str {
-        self.wgsl.unwrap_or_else(|| self.kernel.wgsl())
+        self.wgsl.map_or_else(|| self.kernel.wgsl(), |(_, text)| text)
     }
     fn consts(&self) -> Vec<Const> {
         self.consts.clone()
@@ -36,17 +39,8 @@ impl<K: Kernel> Kernel for Variant<K> {
     fn dims(&self) -> Vec<u32> {
         self.dims.clone()
     }
-    fn lens(&self) -> Vec<usize> {
-        self.kernel.lens()
-    }
-    fn half_ok(&self) -> u32 {
-        self.kernel.half_ok()
-    }
     fn grid(&self) -> [u32; 3] {
         self.grid
-    }
-    fn cost(&self) -> Cost {
-        self.kernel.cost()
     }
     fn needs(&self) -> Needs {
         self.needs
@@ -54,43 +48,38 @@ impl<K: Kernel> Kernel for Variant<K> {
     fn variant(&self) -> String {
         self.name.clone()
     }
-    fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
-        self.kernel.variants(caps)
-    }
-    fn cpu(&self, io: &mut Io<'_, f32>) {
-        self.kernel.cpu(io);
-    }
-    fn naive32(&self, io: &mut Io<'_, f32>) {
-        self.kernel.naive32(io);
-    }
-    fn naive64(&self, io: &mut Io<'_, f64>) {
-        self.kernel.naive64(io);
-    }
-    fn naive_bounded(&self, io: &mut Io<'_, Bounded>) {
-        self.kernel.naive_bounded(io);
-    }
 }
 
-/// A kernel whose WGSL computes a matrix product block by block. What the block has a part in:
-pub(super) trait Blocked: Kernel + Clone + 'static {
+/// A kernel whose WGSL computes a matrix product block by block; its first two bindings are the
+/// factors. What the block has a part in:
+pub(super) trait Blocked: Kernel {
+    fn gemm(&self) -> Gemm;
     fn consts_by(&self, block: Block) -> Vec<Const>;
     fn dims_by(&self, block: Block) -> Vec<u32>;
     fn grid_by(&self, block: Block) -> [u32; 3];
 }
 
-/// `kernel` by each of `blocks`.
-pub(super) fn variants<K: Blocked>(kernel: &K, blocks: Vec<Block>) -> Vec<Arc<dyn Kernel>> {
-    let by = |block: Block| {
+/// `kernel` by every other block that `caps` allow.
+pub(super) fn variants<K>(kernel: &K, caps: &Caps) -> Vec<Arc<dyn Kernel>>
+where
+    K: Blocked + Clone + 'static,
+{
+    fn by<K: Kernel + 'static>(kernel: K, of: &impl Blocked, block: Block) -> Arc<dyn Kernel> {
         Variant {
-            kernel: kernel.clone(),
+            kernel,
             name: block.name(),
             wgsl: None,
             needs: block.needs(),
-            consts: kernel.consts_by(block),
-            dims: kernel.dims_by(block),
-            grid: kernel.grid_by(block),
+            consts: of.consts_by(block),
+            dims: of.dims_by(block),
+            grid: of.grid_by(block),
         }
         .arc()
+    }
+    let blocks = Block::variants(kernel.gemm(), caps).into_iter();
+    let variant = |block: Block| match block.rounds() {
+        true => by(Rounded { inner: kernel.clone(), factors: 2 }, kernel, block),
+        false => by(kernel.clone(), kernel, block),
     };
-    blocks.into_iter().map(by).collect()
+    blocks.map(variant).collect()
 }

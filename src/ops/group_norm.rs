@@ -2,8 +2,10 @@
 
 use super::nhwc;
 use crate::error::{Error, Result};
-use crate::kernels::group_norm::{GroupNorm, GroupNormShape, GroupNormStats};
-use crate::kernels::group_norm_bwd::{GroupNormBwd, GroupNormBwdSums};
+use crate::kernels::group_norm::{GroupNorm, GroupNormShape};
+use crate::kernels::group_norm_bwd::GroupNormBwd;
+use crate::kernels::group_norm_bwd_sums::GroupNormBwdSums;
+use crate::kernels::group_norm_stats::GroupNormStats;
 use crate::tape::{Act, Param, Tape};
 
 /// x [n, h, w, c], gamma and beta [c] -> gamma (x - mean) rstd + beta, with mean and (biased)

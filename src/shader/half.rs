@@ -19,7 +19,7 @@
 //! to round to nearest. A magnitude of 65,520 or more becomes an infinity: that is what loss
 //! scaling looks for. Values below 6.1e-5 lose digits, below 3.0e-8 they are zero.
 
-use super::preprocess::Expanded;
+use super::preprocess::{Expanded, place};
 use super::tokens::{Lexeme, Token, tokens};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
@@ -85,7 +85,7 @@ impl<'a> Lowering<'a> {
         let line = self.tokens.get(i).map_or(0, |t| t.line);
         let error = Error::failed(what);
         match self.text.origins.get(line) {
-            Some((file, line)) => error.at(format!("shaders/{file}.wgsl:{line}")),
+            Some((file, line)) => error.at(place(file, *line)),
             None => error,
         }
     }

@@ -20,6 +20,7 @@ const FRAGMENTS: &[(&str, &str)] = fragments![
     "exponential",
     "flat",
     "gemm",
+    "gemm_block",
     "gemm_narrow",
     "gemm_subgroup",
     "nearest_rows",

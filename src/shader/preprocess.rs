@@ -68,7 +68,15 @@ pub fn expand(name: &str, text: &str, consts: &[Const]) -> Result<Expanded> {
 }
 
 fn defect(file: &str, line: usize, what: String) -> Error {
-    Error::failed(what).at(format!("shaders/{file}.wgsl:{line}"))
+    Error::failed(what).at(place(file, line))
+}
+
+/// Where a line was written. A kernel that generates its text calls it "generated" and its name.
+pub(super) fn place(file: &str, line: usize) -> String {
+    match file.strip_prefix("generated ") {
+        Some(kernel) => format!("line {line} of what {kernel} generates"),
+        None => format!("shaders/{file}.wgsl:{line}"),
+    }
 }
 
 fn has_word(line: &str, word: &str) -> bool {

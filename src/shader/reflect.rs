@@ -1,7 +1,7 @@
 //! naga reads the bindings from the WGSL: their order, element type and mutability. Nothing about
 //! bindings is typed a second time in Rust.
 
-use super::preprocess::Expanded;
+use super::preprocess::{Expanded, place};
 use super::{DIMS_BINDING, STEP_BINDING, Shader, Target};
 use crate::error::{Error, Result};
 use crate::kernels::Needs;
@@ -87,7 +87,7 @@ fn validator(needs: Needs) -> Validator {
 
 fn locate(text: &Expanded, line: u32) -> String {
     match text.origins.get((line as usize).saturating_sub(1)) {
-        Some((file, line)) => format!("shaders/{file}.wgsl:{line}"),
+        Some((file, line)) => place(file, *line),
         None => format!("line {line}"),
     }
 }

@@ -2,8 +2,10 @@
 
 use super::{Row, fills};
 use crate::kernels::Fill;
-use crate::kernels::group_norm::{GroupNorm, GroupNormShape, GroupNormStats};
-use crate::kernels::group_norm_bwd::{GroupNormBwd, GroupNormBwdSums};
+use crate::kernels::group_norm::{GroupNorm, GroupNormShape};
+use crate::kernels::group_norm_bwd::GroupNormBwd;
+use crate::kernels::group_norm_bwd_sums::GroupNormBwdSums;
+use crate::kernels::group_norm_stats::GroupNormStats;
 use crate::kernels::layer_norm::{LayerNorm, LayerNormShape, NormMode};
 use crate::kernels::layer_norm_bwd::{LayerNormBwd, LayerNormBwdParams};
 

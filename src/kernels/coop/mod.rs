@@ -5,34 +5,36 @@
 //! factors, the variants are offered only where [`Caps::half_products`] permits it, and their naive
 //! and CPU forms round alike: the derived bound of such a variant is its own.
 //!
-//! f16 holds magnitudes up to 65,504 and, with fewer and fewer digits, down to 6e-8: activations and
-//! weights are at home there, gradients are not without a loss scale. Hence forward kernels only.
+//! f16 holds magnitudes up to 65,504 and, with fewer and fewer digits, down to 6e-8. Activations and
+//! weights are at home there. Gradients are under mixed precision, which alone sets that capability:
+//! its loss scale keeps dy in range, where a gradient stored as f16 would have to be as well.
 //!
-//! The shaders (`shaders/coop/`) use the matrices through nine functions of `shaders/lib/coop.wgsl`.
-//! With [`Caps::emulate_coop`] the same shaders are also offered with those functions written out in
+//! A product is [`blocks`] of the same shader as its other forms; attention has one of its own.
+//! Both use the matrices through nine functions of `shaders/lib/coop.wgsl`. With
+//! [`Caps::emulate_coop`] the same shaders are also offered with those functions written out in
 //! plain WGSL, so that their index arithmetic is tested on any device with subgroups and f16.
 
 mod attention;
-mod conv2d;
-mod matmul;
-mod product;
+mod gemm;
 
 pub(super) use attention::offer as offer_attention;
-pub(super) use product::offer;
+pub(super) use gemm::{blocks, consts, workgroup_bytes};
 
-use super::{Bind, Caps, Const, Io, Needs, Real, flag, int, wrong_binds};
+use super::{Caps, Const, Needs, flag, int};
 
-/// The invocations of a workgroup, and what they have to work with.
+/// Elements between staged lines, for other memory banks.
+const PAD: usize = 8;
+
+/// The invocations of a workgroup that multiplies tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Team {
+pub(super) struct Team {
     /// Side of the tiles.
-    side: usize,
-    invocations: usize,
+    pub side: usize,
+    pub invocations: usize,
     /// Fewest and most subgroups the invocations may form.
     subgroups: (usize, usize),
-    /// Workgroup memory.
-    bytes: usize,
-    emulated: bool,
+    /// Whether the matrices are written out in plain WGSL.
+    pub emulated: bool,
 }
 
 impl Team {
@@ -46,32 +48,26 @@ impl Team {
         }
         let native = caps.coop_matrix.iter().map(|&side| (side as usize, false));
         let emulated = [(8, true), (16, true)].into_iter().filter(|_| caps.emulate_coop);
-        let team = |(side, emulated)| Team {
-            side,
-            invocations,
-            subgroups: (invocations / most, invocations / least),
-            bytes: caps.workgroup_bytes as usize,
-            emulated,
-        };
+        let subgroups = (invocations / most, invocations / least);
+        let team = |(side, emulated)| Team { side, invocations, subgroups, emulated };
         native.chain(emulated).map(team).collect()
     }
 
-    fn needs(&self) -> Needs {
+    pub fn needs(self) -> Needs {
         let coop_matrix = if self.emulated { 0 } else { self.side as u32 };
         Needs { subgroups: true, f16: true, coop_matrix }
     }
 
     /// As in "coop16", and what follows it in the name of a variant.
-    fn name(&self, rest: &str) -> String {
+    pub fn name(self, rest: &str) -> String {
         let emulated = if self.emulated { "-emulated" } else { "" };
         format!("coop{}{rest}{emulated}", self.side)
     }
 
     /// Constants of `shaders/lib/coop.wgsl`: `factors` elements of f16, `tiles` of f32.
-    fn consts(&self, factors: usize, tiles: usize) -> Vec<Const> {
+    fn consts(self, factors: usize, tiles: usize) -> Vec<Const> {
         let mut consts = vec![
             int("T", self.side),
-            int("WG", self.invocations),
             int("FACTORS", factors),
             int("TILES", tiles),
             flag("EMULATED", self.emulated),
@@ -83,34 +79,8 @@ impl Team {
         consts
     }
 
-    /// Whether that many elements, and a few words beside, fit.
-    fn holds(&self, factors: usize, tiles: usize) -> bool {
-        2 * factors + 4 * tiles + 16 <= self.bytes
+    /// Workgroup memory of so many elements and a few words beside.
+    fn bytes(factors: usize, tiles: usize) -> usize {
+        2 * factors + 4 * tiles + 16
     }
-}
-
-/// Runs `form` on bindings whose first `count` are copies rounded to f16.
-fn rounded<T: Real>(
-    name: &str,
-    count: usize,
-    io: &mut Io<'_, T>,
-    form: impl FnOnce(&mut Io<'_, T>),
-) {
-    let round = |bind: &Bind<'_, T>| match bind {
-        Bind::In(x) => x.iter().map(|v| v.half()).collect::<Vec<_>>(),
-        _ => wrong_binds(name),
-    };
-    let factors: Vec<Vec<T>> = io.binds[..count].iter().map(round).collect();
-    let mut inner = Io::new(io.step);
-    for (i, (to, bind)) in inner.binds.iter_mut().zip(&mut io.binds).enumerate() {
-        *to = match (factors.get(i), bind) {
-            (Some(factor), _) => Bind::In(factor),
-            (None, Bind::In(x)) => Bind::In(x),
-            (None, Bind::InU(x)) => Bind::InU(x),
-            (None, Bind::Out(y)) => Bind::Out(y),
-            (None, Bind::OutU(y)) => Bind::OutU(y),
-            (None, Bind::None) => Bind::None,
-        };
-    }
-    form(&mut inner);
 }
