@@ -13,7 +13,8 @@ use vqforge::error::Result;
 use vqforge::report::{Colormap, Grid as Sheet, write_png};
 use vqforge::train::classify::Classifier;
 use vqforge::train::codes::{Tokenizer, cached, fingerprint};
-use vqforge::train::diffusion::{DiffusionJob, Request};
+use vqforge::train::diffusion::DiffusionJob;
+use vqforge::train::generate::Request;
 use vqforge::train::vqvae::VqVaeJob;
 use vqforge::train::{Console, Material, RunFolder, stop};
 

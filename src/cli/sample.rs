@@ -14,7 +14,7 @@ use vqforge::plan::{ParamTable, Store, Weights};
 use vqforge::report::{Colormap, Grid as Sheet, write_png};
 use vqforge::tape::Tape;
 use vqforge::train::codes::Tokenizer;
-use vqforge::train::diffusion::{Generator, Request};
+use vqforge::train::generate::{Generator, Request};
 use vqforge::train::{Console, Snapshot};
 
 #[derive(Debug, clap::Args)]

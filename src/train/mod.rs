@@ -2,10 +2,12 @@
 
 pub mod checkpoint;
 pub mod classify;
+mod codebook;
 pub mod codes;
 pub mod console;
 pub mod diffusion;
 pub mod folder;
+pub mod generate;
 pub mod progress;
 mod rate;
 pub mod resume;
