@@ -6,6 +6,7 @@ mod data;
 mod demo;
 mod devices;
 mod reconstruct;
+mod resume;
 mod sample;
 mod train;
 mod tuning;

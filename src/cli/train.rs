@@ -1,19 +1,17 @@
 //! `vqforge train vqvae|diffusion`
 
 use super::common::{DeviceArgs, material, preparing};
+use super::resume::Start;
 use super::tuning;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use vqforge::config::Config;
 use vqforge::data::Scale;
 use vqforge::data::atomic::write_atomically;
-use vqforge::device::Device;
 use vqforge::error::{Error, Result};
 use vqforge::tape::Precision;
-use vqforge::train::checkpoint::{BEST, LAST, PREVIOUS, step_name};
 use vqforge::train::codes::{self, Tokenizer};
 use vqforge::train::diffusion::DiffusionJob;
-use vqforge::train::folder::CHECKPOINTS;
 use vqforge::train::vqvae::VqVaeJob;
 use vqforge::train::{Console, Job, Material, Pause, RunFolder, Session, Snapshot, resume, stop};
 
@@ -34,25 +32,25 @@ pub enum Command {
 #[derive(Debug, clap::Args)]
 pub struct Common {
     /// Settings, TOML; a resumed run has its own copy
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// Override a setting: section.key=value
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    sets: Vec<String>,
+    pub(super) sets: Vec<String>,
     /// npz, npy, a folder of PNG images, or synth:human, synth:rotor; a resumed run remembers it
     #[arg(long, value_name = "PATH")]
-    data: Option<String>,
+    pub(super) data: Option<String>,
     /// Run folder; default runs/NAME, NAME from the settings
     #[arg(long, value_name = "RUN")]
-    out: Option<PathBuf>,
+    pub(super) out: Option<PathBuf>,
     /// Continue a run (RUN, RUN@best, RUN@step_N), or with `auto` the one in --out if there is one
     #[arg(long, value_name = "auto|RUN")]
-    resume: Option<String>,
+    pub(super) resume: Option<String>,
     /// f32, or mixed: activations and their gradients in 16 bits; short for --set train.precision=
     #[arg(long, value_name = "f32|mixed")]
-    precision: Option<Precision>,
+    pub(super) precision: Option<Precision>,
     /// Prepare everything, time a step, write nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Stop after so many steps, save, exit with 75; the run can be resumed
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_steps: Option<u64>,
@@ -60,7 +58,7 @@ pub struct Common {
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     time_limit: Option<f64>,
     #[command(flatten)]
-    device: DeviceArgs,
+    pub(super) device: DeviceArgs,
 }
 
 /// The tokenizer's copy in the run folder of a diffusion.
@@ -81,177 +79,6 @@ pub fn run(command: &Command) -> Result<()> {
         console.record(&e.to_string());
     }
     outcome
-}
-
-/// What a run begins with.
-struct Start {
-    config: Config,
-    data: String,
-    snapshot: Option<Snapshot>,
-    /// The folder of the run that is continued; none in a dry run.
-    folder: Option<RunFolder>,
-}
-
-impl Common {
-    /// All changes of the settings.
-    fn sets(&self) -> Vec<String> {
-        let precision = self.precision.map(|p| format!("train.precision={p}"));
-        self.sets.iter().cloned().chain(precision).collect()
-    }
-
-    /// The run to continue, with the checkpoint to take, if there is one.
-    fn resumed(&self, config: Option<&Config>) -> Result<Option<(PathBuf, Option<String>)>> {
-        let Some(wanted) = &self.resume else { return Ok(None) };
-        if wanted != "auto" {
-            let plain = PathBuf::from(wanted);
-            return Ok(Some(match wanted.rsplit_once('@') {
-                Some((run, which)) if !plain.exists() => (run.into(), Some(which.into())),
-                _ => (plain, None),
-            }));
-        }
-        let run = match (&self.out, config) {
-            (Some(out), _) => out.clone(),
-            (None, Some(config)) => Path::new("runs").join(&config.name),
-            (None, None) => {
-                return Err(Error::usage("--resume auto needs a run folder or settings")
-                    .help("name the run folder: --out RUN, or --resume RUN"));
-            }
-        };
-        let entries = run.join(CHECKPOINTS).read_dir();
-        let any = entries.is_ok_and(|mut d| d.any(|f| f.is_ok_and(|f| is_checkpoint(&f.path()))));
-        Ok(any.then_some((run, None)))
-    }
-
-    fn start(&self, kind: &str, console: &mut Console) -> Result<Start> {
-        let given =
-            self.config.as_ref().map(|p| Config::load(Some(p), &self.sets())).transpose()?;
-        if let Some((run, which)) = self.resumed(given.as_ref())? {
-            return self.go_on(kind, &run, which.as_deref(), given, console);
-        }
-        let config = given.ok_or_else(|| {
-            Error::usage("no settings were given")
-                .help("name a TOML file, for example configs/radar_vqvae.toml")
-        })?;
-        let data = self.data.clone().ok_or_else(|| {
-            Error::usage("no data were given")
-                .help("--data FILE.npz, a folder of PNG images, or --data synth:rotor to try")
-        })?;
-        let folder = match self.abandoned(&config) {
-            Some(path) if !self.dry_run => Some(RunFolder::open(&path)?),
-            _ => None,
-        };
-        if folder.is_none() && !self.dry_run {
-            // Said now rather than after the preparations.
-            RunFolder::vacant(self.out.as_deref(), &config.name)?;
-        }
-        Ok(Start { config, data, snapshot: None, folder })
-    }
-
-    fn go_on(
-        &self,
-        kind: &str,
-        run: &Path,
-        which: Option<&str>,
-        given: Option<Config>,
-        console: &mut Console,
-    ) -> Result<Start> {
-        if self.out.as_ref().is_some_and(|out| out != run) {
-            return Err(Error::usage("--out and --resume name different folders")
-                .help("a resumed run goes on in its own folder: leave --out away"));
-        }
-        let folder = if self.dry_run { None } else { Some(RunFolder::open(run)?) };
-        let (snapshot, path) = match which {
-            None => {
-                let (snapshot, path, damaged) = Snapshot::load_last(run)?;
-                if let Some(e) = damaged {
-                    console.line(&format!("warning: {e}"));
-                }
-                (snapshot, path)
-            }
-            Some(which) => {
-                let path = run.join(CHECKPOINTS).join(checkpoint_name(which)?);
-                if !path.exists() {
-                    return Err(Error::usage(format!("the run has no checkpoint {which}"))
-                        .at_path(run)
-                        .help(format!("use one of: {}", names(run).join(", "))));
-                }
-                (Snapshot::load(&path)?, path)
-            }
-        };
-        let trained = snapshot.meta("kind")?;
-        if trained != kind {
-            return Err(Error::usage(format!("this is a {trained} run, not {kind}"))
-                .at_path(run)
-                .help(format!("use: vqforge train {trained}")));
-        }
-        console.line(&format!("resuming {} at step {}", path.display(), snapshot.step()?));
-        let text = snapshot.meta("config")?;
-        let old = Config::parse("checkpoint", text, &[])?;
-        let config = match given {
-            Some(config) => config,
-            None => Config::parse("checkpoint", text, &self.sets())?,
-        };
-        for line in resume::differences(kind, &old, &config)? {
-            console.line(&line);
-        }
-        let data = match &self.data {
-            Some(data) => data.clone(),
-            None => snapshot.meta("data")?.to_string(),
-        };
-        Ok(Start { config, data, snapshot: Some(snapshot), folder })
-    }
-
-    /// The folder of the run that is continued.
-    fn continued(&self, start: &Start) -> Result<Option<PathBuf>> {
-        Ok(match (&start.folder, &start.snapshot) {
-            (Some(folder), _) => Some(folder.path().to_path_buf()),
-            // A dry run does not open the folder it resumes from.
-            (None, Some(_)) => self.resumed(Some(&start.config))?.map(|(run, _)| run),
-            (None, None) => None,
-        })
-    }
-
-    /// The device, with the variants of kernels that a continued run was started with.
-    fn device_of(&self, start: &Start, console: &mut Console) -> Result<Box<dyn Device>> {
-        let mut device = self.device.announce(console)?;
-        if let Some(run) = self.continued(start)? {
-            tuning::continue_with(&mut *device, &run)?;
-        }
-        Ok(device)
-    }
-
-    /// The folder that `--resume auto` finds of a process killed before its first checkpoint.
-    fn abandoned(&self, config: &Config) -> Option<PathBuf> {
-        let out = self.out.clone().unwrap_or_else(|| Path::new("runs").join(&config.name));
-        (self.resume.is_some() && RunFolder::is_run(&out)).then_some(out)
-    }
-}
-
-fn is_checkpoint(path: &Path) -> bool {
-    path.extension().is_some_and(|e| e == "safetensors")
-}
-
-/// The checkpoints of a run, as they are called after the @.
-fn names(run: &Path) -> Vec<String> {
-    let entries = run.join(CHECKPOINTS).read_dir().into_iter().flatten().flatten();
-    let paths = entries.map(|e| e.path()).filter(|p| is_checkpoint(p));
-    let mut names: Vec<_> =
-        paths.filter_map(|p| Some(p.file_stem()?.to_string_lossy().into_owned())).collect();
-    names.sort();
-    names
-}
-
-/// The file of RUN@NAME.
-fn checkpoint_name(which: &str) -> Result<String> {
-    let step = which.strip_prefix("step_").and_then(|n| n.parse().ok());
-    match (which, step) {
-        ("best", _) => Ok(BEST.into()),
-        ("last", _) => Ok(LAST.into()),
-        ("previous", _) => Ok(PREVIOUS.into()),
-        (_, Some(step)) => Ok(step_name(step)),
-        _ => Err(Error::usage(format!("no checkpoint is called {which}"))
-            .help("use RUN, RUN@best or RUN@step_N")),
-    }
 }
 
 /// `90`, `90s`, `30m`, `1.5h`.
@@ -477,15 +304,6 @@ mod tests {
         }
         for bad in ["", "h", "-1s", "nan", "inf", "0", "5d", "5µ"] {
             assert!(seconds(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn names_of_checkpoints() {
-        assert_eq!(checkpoint_name("best").unwrap(), "best.safetensors");
-        assert_eq!(checkpoint_name("step_500").unwrap(), "step_500.safetensors");
-        for bad in ["", "../best", "step_", "step_x"] {
-            assert_eq!(checkpoint_name(bad).unwrap_err().exit_code(), 2);
         }
     }
 }
