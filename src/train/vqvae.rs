@@ -180,29 +180,57 @@ impl VqVaeJob {
 
     /// Metrics and reconstructions (in [0, 1]) of the held-out images, in order.
     pub fn reconstruct(&mut self, store: &mut Store) -> Result<(Numbers, Vec<f32>)> {
-        let data = self.data.clone();
         let mut outputs = vec![];
-        self.run_evaluation(store, &data.split.test, |_, output, _| {
-            outputs.extend_from_slice(output);
-            Ok(())
+        let numbers = self.measure(store, |output| outputs.extend_from_slice(output))?;
+        Ok((numbers, outputs))
+    }
+
+    /// Metrics on the held-out images; `see` gets their reconstructions, a batch at a time.
+    fn measure(&mut self, store: &mut Store, mut see: impl FnMut(&[f32])) -> Result<Numbers> {
+        let data = self.data.clone();
+        let mut quality = QualitySum::new(data.images.image_shape());
+        let mut usage = CodeUsage::new(self.config.model.num_vq_embeddings);
+        self.run_evaluation(store, &data.split.test, |target, output, codes| {
+            see(output);
+            quality.add(target, output);
+            usage.add(codes)
         })?;
-        Ok((self.evaluate(store)?, outputs))
+        let Some(q) = quality.mean() else { return Ok(vec![]) };
+        let u = usage.summary();
+        let mut numbers: Numbers = vec![("psnr".into(), q.psnr)];
+        numbers.extend(q.ssim.map(|v| ("ssim".into(), v)));
+        numbers.extend(q.foreground_psnr.map(|v| ("foreground_psnr".into(), v)));
+        numbers.push(("codes_used".into(), u.unique as f64));
+        numbers.push(("perplexity".into(), u.perplexity));
+        numbers.push(("coverage".into(), u.coverage));
+        Ok(numbers)
+    }
+
+    /// The held-out images of a picture, by their places in the held-out part: spread over it, so
+    /// that several classes show.
+    fn shown(&self) -> impl ExactSizeIterator<Item = usize> + use<> {
+        let held_out = self.data.split.test.len();
+        let n = held_out.min(SHOWN);
+        (0..n).map(move |i| i * held_out / n)
     }
 
     /// Inputs, outputs and differences of some held-out images; `outputs` of all of them.
     pub fn picture(&self, outputs: &[f32], path: &Path) -> Result<()> {
+        let len = self.data.images.image_len();
+        let made: Vec<f32> =
+            self.shown().flat_map(|i| &outputs[i * len..(i + 1) * len]).copied().collect();
+        self.draw(&made, path)
+    }
+
+    /// As [`picture`](Self::picture), with the outputs of the images that are [shown](Self::shown).
+    fn draw(&self, made: &[f32], path: &Path) -> Result<()> {
         let (data, test) = (&self.data.images, &self.data.split.test);
-        let (n, len) = (test.len().min(SHOWN), data.image_len());
-        // Spread over the held-out part, so that several classes show.
-        let shown: Vec<usize> = (0..n).map(|i| i * test.len() / n).collect();
-        let mut inputs = vec![0.0; n * len];
-        let mut made = vec![];
-        for (&i, image) in shown.iter().zip(inputs.chunks_exact_mut(len)) {
+        let mut inputs = vec![0.0; made.len()];
+        for (i, image) in self.shown().zip(inputs.chunks_exact_mut(data.image_len())) {
             data.image(test[i] as usize, image);
-            made.extend_from_slice(&outputs[i * len..(i + 1) * len]);
         }
-        let shape = data.image_shape();
-        let grid = reconstruction_grid(&inputs, &made, n, shape, 2, Colormap::Perceptual)?;
+        let (n, shape) = (self.shown().len(), data.image_shape());
+        let grid = reconstruction_grid(&inputs, made, n, shape, 2, Colormap::Perceptual)?;
         write_png(path, &grid)
     }
 
@@ -285,22 +313,7 @@ impl Job for VqVaeJob {
     }
 
     fn evaluate(&mut self, store: &mut Store) -> Result<Numbers> {
-        let data = self.data.clone();
-        let mut quality = QualitySum::new(data.images.image_shape());
-        let mut usage = CodeUsage::new(self.config.model.num_vq_embeddings);
-        self.run_evaluation(store, &data.split.test, |target, output, codes| {
-            quality.add(target, output);
-            usage.add(codes)
-        })?;
-        let Some(q) = quality.mean() else { return Ok(vec![]) };
-        let u = usage.summary();
-        let mut numbers: Numbers = vec![("psnr".into(), q.psnr)];
-        numbers.extend(q.ssim.map(|v| ("ssim".into(), v)));
-        numbers.extend(q.foreground_psnr.map(|v| ("foreground_psnr".into(), v)));
-        numbers.push(("codes_used".into(), u.unique as f64));
-        numbers.push(("perplexity".into(), u.perplexity));
-        numbers.push(("coverage".into(), u.coverage));
-        Ok(numbers)
+        self.measure(store, |_| {})
     }
 
     fn best(&self) -> (&'static str, bool) {
@@ -308,7 +321,12 @@ impl Job for VqVaeJob {
     }
 
     fn pictures(&mut self, store: &mut Store, folder: &Path, step: u64) -> Result<()> {
-        let (_, outputs) = self.reconstruct(store)?;
-        self.picture(&outputs, &folder.join(format!("recon_{step:05}.png")))
+        let rows: Vec<u32> = self.shown().map(|i| self.data.split.test[i]).collect();
+        let mut made = vec![];
+        self.run_evaluation(store, &rows, |_, output, _| {
+            made.extend_from_slice(output);
+            Ok(())
+        })?;
+        self.draw(&made, &folder.join(format!("recon_{step:05}.png")))
     }
 }
