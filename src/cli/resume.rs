@@ -2,14 +2,13 @@
 //! before its first checkpoint.
 
 use super::train::Common;
-use super::tuning;
 use std::path::{Path, PathBuf};
 use vqforge::config::Config;
-use vqforge::device::Device;
+use vqforge::device::tuner::Table;
 use vqforge::error::{Error, Result};
 use vqforge::train::checkpoint::{BEST, LAST, PREVIOUS, step_name};
 use vqforge::train::folder::CHECKPOINTS;
-use vqforge::train::{Console, RunFolder, Snapshot, resume};
+use vqforge::train::{Console, RunFolder, Snapshot, choices, resume};
 
 /// What a run begins with.
 pub struct Start {
@@ -18,6 +17,10 @@ pub struct Start {
     pub snapshot: Option<Snapshot>,
     /// The folder of the run that is continued; none in a dry run.
     pub folder: Option<RunFolder>,
+    /// Where it is, in a dry run, too.
+    pub run: Option<PathBuf>,
+    /// Its choices of kernels, if it has a checkpoint that was made with them.
+    pub choices: Option<Table>,
 }
 
 impl Common {
@@ -72,7 +75,8 @@ impl Common {
             // Said now rather than after the preparations.
             RunFolder::vacant(self.out.as_deref(), &config.name)?;
         }
-        Ok(Start { config, data, snapshot: None, folder })
+        let run = folder.as_ref().map(|f| f.path().to_path_buf());
+        Ok(Start { config, data, snapshot: None, folder, run, choices: None })
     }
 
     fn go_on(
@@ -126,26 +130,17 @@ impl Common {
             Some(data) => data.clone(),
             None => snapshot.meta("data")?.to_string(),
         };
-        Ok(Start { config, data, snapshot: Some(snapshot), folder })
-    }
-
-    /// The folder of the run that is continued.
-    pub fn continued(&self, start: &Start) -> Result<Option<PathBuf>> {
-        Ok(match (&start.folder, &start.snapshot) {
-            (Some(folder), _) => Some(folder.path().to_path_buf()),
-            // A dry run does not open the folder it resumes from.
-            (None, Some(_)) => self.resumed(Some(&start.config))?.map(|(run, _)| run),
-            (None, None) => None,
-        })
-    }
-
-    /// The device, with the variants of kernels that a continued run was started with.
-    pub fn device_of(&self, start: &Start, console: &mut Console) -> Result<Box<dyn Device>> {
-        let mut device = self.device.announce(console)?;
-        if let Some(run) = self.continued(start)? {
-            tuning::continue_with(&mut *device, &run)?;
+        if self.device.tune.is_some() {
+            console.line("--tune is for new runs: the run's own choices are used");
         }
-        Ok(device)
+        Ok(Start {
+            config,
+            data,
+            snapshot: Some(snapshot),
+            folder,
+            run: Some(run.into()),
+            choices: Some(choices::of_run(run)?),
+        })
     }
 
     /// The folder that `--resume auto` finds of a process killed before its first checkpoint.

@@ -1,19 +1,19 @@
 //! `vqforge train vqvae|diffusion`
 
+use super::begin::{Origin, begin};
 use super::common::{DeviceArgs, material, preparing};
 use super::resume::Start;
 use super::tuning;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use vqforge::config::Config;
-use vqforge::data::Scale;
-use vqforge::data::atomic::write_atomically;
+use vqforge::data::{Dataset, Scale};
+use vqforge::device::tuner::Table;
 use vqforge::error::{Error, Result};
 use vqforge::tape::Precision;
 use vqforge::train::codes::{self, Tokenizer};
 use vqforge::train::diffusion::DiffusionJob;
 use vqforge::train::vqvae::VqVaeJob;
-use vqforge::train::{Console, Job, Material, Pause, RunFolder, Session, Snapshot, resume, stop};
+use vqforge::train::{Console, Job, Material, Pause, RunFolder, Session, Snapshot, choices, stop};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -97,7 +97,7 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
 
 fn vqvae(args: &Common, console: &mut Console) -> Result<()> {
     let start = args.start("vqvae", console)?;
-    let device = args.device_of(&start, console)?;
+    let device = args.device.announce_with(start.choices.as_ref(), console)?;
     let data = material(&start.config, &start.data, None, console)?;
     let mut job = VqVaeJob::new(start.config.clone(), data.clone())?;
     for warning in job.warnings() {
@@ -109,27 +109,27 @@ fn vqvae(args: &Common, console: &mut Console) -> Result<()> {
 
 fn diffusion(args: &Common, tokenizer: Option<&Path>, console: &mut Console) -> Result<()> {
     let mut start = args.start("diffusion", console)?;
-    let tokenizer = open_tokenizer(args, tokenizer, &start, console)?;
-    let device = args.device_of(&start, console)?;
+    let tokenizer = open_tokenizer(tokenizer, start.run.as_deref(), console)?;
+    let device = args.device.announce_with(start.choices.as_ref(), console)?;
     let scale = seen_as_by(&tokenizer, &mut start.config, console)?;
     let data = material(&start.config, &start.data, scale, console)?;
-    let arguments = args.device.clone();
-    let open = move || arguments.open();
+    let (arguments, own, screen) = (args.device.clone(), start.choices.clone(), console.clone());
+    let open = move || arguments.open(own.as_ref(), &screen);
     let cache = start.folder.as_ref().map(|f| f.file(CODES));
     let known = match &cache {
         Some(file) => codes::recall(file, &tokenizer, &data.images)?,
         None => None,
     };
-    let codes = match known {
-        Some(codes) => codes,
+    let (codes, chosen) = match known {
+        Some(codes) => (codes, Table::default()),
         None => {
             console.line(&format!("encoding {} images with the tokenizer", data.images.n));
             tokenizer.encode(open()?, &data.images)?
         }
     };
     let mut keep = |folder: &RunFolder| {
-        tokenizer.snapshot.save(&folder.file(TOKENIZER))?;
-        codes::remember(&folder.file(CODES), &tokenizer, &data.images, &codes)
+        choices::add(folder, chosen.clone())?;
+        keep_codes(folder, &tokenizer, &data.images, &codes)
     };
     let (mine, numbers) = (tokenizer.clone(), codes.clone());
     let config = start.config.clone();
@@ -138,16 +138,25 @@ fn diffusion(args: &Common, tokenizer: Option<&Path>, console: &mut Console) -> 
     finish(args, start, &data, session, &mut job, &mut keep, console)
 }
 
+/// Leaves in the folder of a diffusion what it was made from.
+pub fn keep_codes(
+    folder: &RunFolder,
+    tokenizer: &Tokenizer,
+    images: &Dataset,
+    codes: &[u32],
+) -> Result<()> {
+    tokenizer.snapshot.save(&folder.file(TOKENIZER))?;
+    codes::remember(&folder.file(CODES), tokenizer, images, codes)
+}
+
 /// The tokenizer of a run: its own copy if it has one, for the codes must not change under it.
 fn open_tokenizer(
-    args: &Common,
     given: Option<&Path>,
-    start: &Start,
+    run: Option<&Path>,
     console: &mut Console,
 ) -> Result<Tokenizer> {
     let given = given.map(Tokenizer::open).transpose()?;
-    if let Some(file) = args.continued(start)?.map(|run| run.join(TOKENIZER)).filter(|f| f.exists())
-    {
+    if let Some(file) = run.map(|run| run.join(TOKENIZER)).filter(|f| f.exists()) {
         let own = Tokenizer::from_snapshot(Snapshot::load(&file)?)?;
         if let Some(given) = given
             && given.hash()? != own.hash()?
@@ -199,52 +208,33 @@ fn finish(
     let stats = session.plan.stats;
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     console.line(&format!(
-        "{} parameters; {} launches and {} barriers a step; {:.1} MiB on the device, {:.1} of them \
-         slots for {:.1} MiB of tensors; plan {}",
+        "{} parameters; {} launches and {} barriers a step{}; {:.1} MiB on the device, {:.1} of \
+         them slots for {:.1} MiB of tensors; plan {}",
         session.store.table().elements(),
         stats.lane_launches + stats.update_launches,
         stats.barriers,
+        tuning::summary(&*session.store.device),
         mib(session.store.device.stats().buffer_bytes),
         mib(stats.slot_bytes),
         mib(stats.tensor_bytes),
         session.plan.hash
     ));
-    let hash = codes::fingerprint(&data.images);
+    let origin = Origin::of(start.data, &data.images);
     if let Some(snapshot) = &start.snapshot {
-        let facts = [
-            ("data_hash", &*hash, "the data differ"),
-            ("plan_hash", &session.plan.hash, "the step is compiled otherwise than before"),
-        ];
-        for line in resume::facts(snapshot, &facts) {
-            console.line(&line);
-        }
+        origin.compare(&session, snapshot, console);
     }
     if args.dry_run {
         return dry_run(session, job, start.snapshot.as_ref(), console);
     }
-    let plan_hash = session.plan.hash.clone();
-    session.notes =
-        [("data".into(), start.data), ("data_hash".into(), hash), ("plan_hash".into(), plan_hash)]
-            .into();
     session.pause = Pause { steps: args.max_steps, seconds: args.time_limit };
-    session.folder = Some(match start.folder {
+    let folder = match start.folder {
         Some(folder) => folder,
         None => RunFolder::create(args.out.as_deref(), &start.config.name)?,
-    });
-    if let Some(snapshot) = &start.snapshot {
-        session.restore(snapshot, job.kind())?;
-    } else if let Some(folder) = &mut session.folder {
-        // A process killed before its first checkpoint may have left some.
-        folder.rewind_metrics(0)?;
-    }
-    let mut path = PathBuf::new();
+    };
+    let path = folder.path().to_path_buf();
+    begin(&mut session, job, folder, &origin, start.snapshot.as_ref(), console)?;
     if let Some(folder) = &session.folder {
-        path = folder.path().to_path_buf();
-        folder.describe(&start.config, &session.store.device.describe(), console)?;
         keep(folder)?;
-        tuning::keep_choices(&*session.store.device, folder)?;
-        let dump = std::mem::take(&mut session.plan.dump);
-        write_atomically(&folder.file("plan.txt"), |w| w.write_all(dump.as_bytes()))?;
     }
     console.line(&format!("run folder {}", path.display()));
     if session.step >= start.config.train.steps {

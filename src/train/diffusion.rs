@@ -8,6 +8,7 @@ use super::{Console, Job, Material, RunFolder, Session, optimiser};
 use crate::config::Config;
 use crate::data::batches::BatchOrder;
 use crate::device::Device;
+use crate::device::tuner::Table;
 use crate::diffusion::baseline::NeighbourModel;
 use crate::diffusion::sampler::Sampler;
 use crate::diffusion::{Schedule, stratified_times};
@@ -259,6 +260,10 @@ impl Job for DiffusionJob {
             ("grid".into(), serde_json::json!([rows, cols, codes, classes]).to_string()),
             ("class_names".into(), serde_json::json!(names).to_string()),
         ]
+    }
+
+    fn choices(&self) -> Table {
+        self.sampling.as_ref().map(Generator::choices).unwrap_or_default()
     }
 
     fn start(&mut self, _session: &mut Session, console: &mut Console) -> Result<()> {

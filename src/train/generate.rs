@@ -3,6 +3,7 @@
 use super::codes::Tokenizer;
 use crate::config::Config;
 use crate::device::Device;
+use crate::device::tuner::{Table, Tuner};
 use crate::diffusion::Schedule;
 use crate::diffusion::sampler::{Run, Sampler, TokenModel};
 use crate::error::{Error, Result};
@@ -66,6 +67,11 @@ impl Generator {
         })?;
         let schedule = Schedule(config.diffusion.schedule);
         Ok(Generator { n, grid, schedule, plan, decoder })
+    }
+
+    /// What the tuner chose for the decoder.
+    pub fn choices(&self) -> Table {
+        self.decoder.0.device.tuner().map(Tuner::used).cloned().unwrap_or_default()
     }
 
     /// One sample a class: codes and images in [0, 1].

@@ -1,6 +1,7 @@
 //! Training: the loop, what it saves, and the jobs that run in it.
 
 pub mod checkpoint;
+pub mod choices;
 pub mod classify;
 mod codebook;
 pub mod codes;
