@@ -136,7 +136,7 @@ fn denoiser(device: Box<dyn Device>, precision: Precision) -> (Session, Box<dyn 
     let tokenizer = Tokenizer::from_snapshot(snapshot).expect("tokenizer");
     let open = || -> vqforge::error::Result<Box<dyn Device>> { Ok(Box::new(CpuDevice::new(1)?)) };
     let data = material();
-    let codes = tokenizer.encode(open().expect("device"), &data.images).expect("codes");
+    let (codes, _) = tokenizer.encode(open().expect("device"), &data.images).expect("codes");
     let job = DiffusionJob::new(config(precision), data, tokenizer, codes, Box::new(open));
     let mut job = job.expect("job");
     let session = job.session(device, None, &mut |_, _| {}).expect("session");

@@ -5,6 +5,7 @@ mod bad_input;
 mod bench;
 mod readme;
 mod resume;
+mod tuned;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -11,7 +11,7 @@ const LAST: &str = "checkpoints/last.safetensors";
 
 /// Compares everything two runs of the same settings leave that does not depend on the clock.
 #[track_caller]
-fn same(place: &Place, a: &str, b: &str) {
+pub fn same(place: &Place, a: &str, b: &str) {
     for file in ["last", "best", "step_4", "step_8", "step_11"] {
         let [one, two] =
             [a, b].map(|run| place.read(&format!("{run}/checkpoints/{file}.safetensors")));
@@ -99,6 +99,47 @@ fn from_a_numbered_checkpoint() {
     place.train("vqvae tiny.toml --data synth:rotor --out b").expect(0, &[]);
     place.train("vqvae --resume b@step_4").expect(0, &["step_4.safetensors at step 4\n"]);
     same(&place, "a", "b");
+}
+
+/// Nothing of a run is given up before what takes its place is saved.
+#[test]
+fn killed_before_the_first_save() {
+    let place = Place::new("unsaved");
+    place.train("vqvae tiny.toml --data synth:rotor --out run").expect(0, &[]);
+    let metrics = place.read("run/metrics.jsonl");
+    let told = place.text("run/run.log").matches("step 5/").count();
+    let endless = "--set train.steps=1000000 --set train.eval_every=0 --set train.log_every=1";
+    let line = format!("train vqvae --resume run@step_4 {endless} --device cpu");
+    let running = place.start("killed", &line.split(' ').collect::<Vec<_>>());
+    wait_for("the next step", || place.text("run/run.log").matches("step 5/").count() > told);
+    running.kill();
+    assert!(metrics == place.read("run/metrics.jsonl"), "lines were dropped or added");
+    place.train("vqvae --resume run --set train.steps=11").expect(0, &["at step 11\n"]);
+    assert!(metrics == place.read("run/metrics.jsonl"), "lines were dropped or added");
+    place.train("vqvae --resume run@step_4 --max-steps 1").expect(75, &["at step 4\n"]);
+    let steps: Vec<_> = place.metrics("run").iter().map(|l| l["step"].as_u64()).collect();
+    assert_eq!(steps.last(), Some(&Some(5)), "{steps:?}");
+}
+
+/// The runs of the demonstration can be continued like any other.
+#[test]
+fn demonstrations_go_on() {
+    let place = Place::new("demo");
+    let args = ["demo", "--device", "cpu", "--scale", "0.002", "--out", "demo"];
+    place.run(&args).expect(0, &[]);
+    for kind in ["vqvae", "diffusion"] {
+        let run = format!("demo/{kind}");
+        assert!(place.text(&format!("{run}/plan.txt")).contains("launch"), "{run}");
+        let meta = Snapshot::load(&place.path(&run).join(LAST)).unwrap().meta;
+        for key in ["data", "data_hash", "plan_hash", "device"] {
+            assert!(meta.contains_key(key), "{run} does not say its {key}");
+        }
+        let done = place.train(&format!("{kind} --resume {run} --set train.steps=3"));
+        let done = done.expect(0, &["changed: train.steps"]);
+        for same in ["the data differ", "compiled otherwise", "is another"] {
+            assert!(!done.err.contains(same), "{}", done.err);
+        }
+    }
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use vqforge::config::{Config, SynthPreset};
 use vqforge::data::synth::{Preset, SynthSpec, generate};
 use vqforge::data::{Dataset, Scale};
-use vqforge::device::{self, Device, tuner};
+use vqforge::device::tuner::{Mode, Table};
+use vqforge::device::{self, Device, Tuner};
 use vqforge::error::{Error, Result};
 use vqforge::train::{Console, Material};
 
@@ -20,9 +21,10 @@ pub struct DeviceArgs {
     /// Threads of the CPU device; 0: all cores. Results do not depend on it
     #[arg(long, default_value_t = 0, value_parser = threads)]
     pub threads: usize,
-    /// Variants of kernels on a GPU: baselines only, what was measured before, or measure now
-    #[arg(long, value_name = "off|cache|now", default_value = "cache", value_parser = mode)]
-    pub tune: tuner::Mode,
+    /// Variants of kernels on a GPU: baselines only, what was measured before (the default), or
+    /// measure now. A continued run keeps its own
+    #[arg(long, value_name = "off|cache|now", value_parser = mode)]
+    pub tune: Option<Mode>,
     /// Only errors
     #[arg(short, long)]
     pub quiet: bool,
@@ -32,22 +34,35 @@ fn threads(text: &str) -> std::result::Result<usize, String> {
     text.parse().ok().filter(|&n| n <= 1024).ok_or_else(|| "use 0 to 1024".into())
 }
 
-fn mode(text: &str) -> std::result::Result<tuner::Mode, String> {
+fn mode(text: &str) -> std::result::Result<Mode, String> {
     text.parse().map_err(|_| "use off, cache or now".into())
 }
 
 impl DeviceArgs {
-    pub fn open(&self) -> Result<Box<dyn Device>> {
+    /// A device with the choices of a run, or else with what `--tune` says.
+    pub fn open(&self, own: Option<&Table>, console: &Console) -> Result<Box<dyn Device>> {
         // An empty VQFORGE_DEVICE counts as none.
         let wanted = if self.device.trim().is_empty() { "auto" } else { self.device.trim() };
         let mut device = device::open(wanted, self.threads)?;
-        tuning::equip(&mut *device, self.tune)?;
+        match own {
+            Some(choices) => device.set_tuner(Tuner::fixed(choices.clone())),
+            None => tuning::equip(&mut *device, self.tune.unwrap_or(Mode::Cache), console)?,
+        }
         Ok(device)
     }
 
     /// Opens the device and says which one it is: the first line of every run.
     pub fn announce(&self, console: &mut Console) -> Result<Box<dyn Device>> {
-        let device = self.open()?;
+        self.announce_with(None, console)
+    }
+
+    /// As [`announce`](Self::announce), with the choices of a run if there are any.
+    pub fn announce_with(
+        &self,
+        own: Option<&Table>,
+        console: &mut Console,
+    ) -> Result<Box<dyn Device>> {
+        let device = self.open(own, console)?;
         console.line(&format!("device {}", device.describe()));
         Ok(device)
     }

@@ -1,9 +1,9 @@
 //! `vqforge demo`: simulate spectrograms, train the VQ-VAE, train the diffusion on its codes, make
 //! new spectrograms of every class and ask a classifier what it sees.
 
+use super::begin::{Origin, begin};
 use super::common::{DeviceArgs, material, preparing};
 use super::{sample, train};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vqforge::config::Config;
@@ -12,10 +12,11 @@ use vqforge::diffusion::sampler::Sampler;
 use vqforge::error::Result;
 use vqforge::report::{Colormap, Grid as Sheet, write_png};
 use vqforge::train::classify::Classifier;
-use vqforge::train::codes::{Tokenizer, cached, fingerprint};
-use vqforge::train::diffusion::{DiffusionJob, Request};
+use vqforge::train::codes::Tokenizer;
+use vqforge::train::diffusion::DiffusionJob;
+use vqforge::train::generate::Request;
 use vqforge::train::vqvae::VqVaeJob;
-use vqforge::train::{Console, Material, RunFolder, stop};
+use vqforge::train::{Console, Job, Material, RunFolder, Session, choices, stop};
 
 const VQVAE: &str = include_str!("../../configs/demo_vqvae.toml");
 const DIFFUSION: &str = include_str!("../../configs/demo_diffusion.toml");
@@ -48,8 +49,7 @@ struct Demo<'a> {
     args: &'a Args,
     out: PathBuf,
     data: Arc<Material>,
-    /// What the checkpoints say of the data, so that `--resume` finds them.
-    notes: BTreeMap<String, String>,
+    origin: Origin,
     console: Console,
 }
 
@@ -65,9 +65,8 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let device = args.device.announce(&mut console)?;
     let data = material(&vqvae, DATA, None, &mut console)?;
-    let notes =
-        [("data".into(), DATA.into()), ("data_hash".into(), fingerprint(&data.images))].into();
-    let mut demo = Demo { args, out, data, notes, console };
+    let origin = Origin::of(DATA.into(), &data.images);
+    let mut demo = Demo { args, out, data, origin, console };
     demo.console.line("1/3 VQ-VAE: spectrograms to codes and back");
     let vqvae_run = demo.vqvae(vqvae, device)?;
     demo.console.line("2/3 diffusion: new codes");
@@ -83,35 +82,49 @@ pub fn run(args: &Args) -> Result<()> {
 impl Demo<'_> {
     /// Trains the VQ-VAE; its run folder.
     fn vqvae(&mut self, config: Config, device: Box<dyn Device>) -> Result<PathBuf> {
-        let path = self.out.join(VQVAE_RUN);
-        let folder = RunFolder::create(Some(&path), &config.name)?;
-        folder.describe(&config, &device.describe(), &mut self.console)?;
         let mut job = VqVaeJob::new(config, self.data.clone())?;
-        let mut session = job.session(device, Some(folder), &mut preparing(&mut self.console))?;
-        session.notes = self.notes.clone();
-        session.run(&mut job, &mut self.console)?;
-        Ok(path)
+        let session = job.session(device, None, &mut preparing(&mut self.console))?;
+        self.train(session, &mut job, VQVAE_RUN, &|_| Ok(()))
     }
 
     /// Trains the diffusion on the codes of the VQ-VAE; its run folder.
     fn diffusion(&mut self, config: Config, vqvae: &Path) -> Result<PathBuf> {
-        let path = self.out.join(DIFFUSION_RUN);
-        let device = self.args.device.open()?;
-        let folder = RunFolder::create(Some(&path), &config.name)?;
-        folder.describe(&config, &device.describe(), &mut self.console)?;
+        let device = self.open()?;
         let tokenizer = Tokenizer::open(vqvae)?;
-        tokenizer.snapshot.save(&folder.file(train::TOKENIZER))?;
-        let arguments = self.args.device.clone();
-        let open = move || arguments.open();
-        self.console.progress(&format!("encoding {} images", self.data.images.n));
-        let cache = folder.file(train::CODES);
-        let codes = cached(&cache, &tokenizer, &self.data.images, &open)?;
-        let open = Box::new(open);
-        let mut job = DiffusionJob::new(config, self.data.clone(), tokenizer, codes, open)?;
-        let mut session = job.session(device, Some(folder), &mut preparing(&mut self.console))?;
-        session.notes = self.notes.clone();
-        session.run(&mut job, &mut self.console)?;
+        let data = self.data.clone();
+        self.console.progress(&format!("encoding {} images", data.images.n));
+        let (codes, chosen) = tokenizer.encode(self.open()?, &data.images)?;
+        let (arguments, screen) = (self.args.device.clone(), self.console.clone());
+        let open = Box::new(move || arguments.open(None, &screen));
+        let (mine, numbers) = (tokenizer.clone(), codes.clone());
+        let mut job = DiffusionJob::new(config, data.clone(), mine, numbers, open)?;
+        let session = job.session(device, None, &mut preparing(&mut self.console))?;
+        self.train(session, &mut job, DIFFUSION_RUN, &|folder| {
+            choices::add(folder, chosen.clone())?;
+            train::keep_codes(folder, &tokenizer, &data.images, &codes)
+        })
+    }
+
+    /// Trains in a run folder of its own, into which `keep` puts what else belongs there.
+    fn train(
+        &mut self,
+        mut session: Session,
+        job: &mut dyn Job,
+        name: &str,
+        keep: &dyn Fn(&RunFolder) -> Result<()>,
+    ) -> Result<PathBuf> {
+        let path = self.out.join(name);
+        let folder = RunFolder::create(Some(&path), &session.config.name)?;
+        begin(&mut session, job, folder, &self.origin, None, &mut self.console)?;
+        if let Some(folder) = &session.folder {
+            keep(folder)?;
+        }
+        session.run(job, &mut self.console)?;
         Ok(path)
+    }
+
+    fn open(&self) -> Result<Box<dyn Device>> {
+        self.args.device.open(None, &self.console)
     }
 
     /// New images with the classes they were asked to be of, and a picture of some of them.
@@ -149,7 +162,7 @@ impl Demo<'_> {
     fn judge(&mut self, images: &[f32], labels: &[u32]) -> Result<String> {
         self.console.progress("training the classifier");
         let steps = times(CLASSIFIER_STEPS, self.args.scale) as u64;
-        let mut classifier = Classifier::train(self.args.device.open()?, &self.data, steps, 0)?;
+        let mut classifier = Classifier::train(self.open()?, &self.data, steps, 0)?;
         let generated = classifier.accuracy(images, labels)?;
         let (data, test) = (&self.data.images, &self.data.split.test);
         let mut held_out = vec![0.0; test.len() * data.image_len()];

@@ -1,11 +1,13 @@
 //! One file per command.
 
+mod begin;
 mod bench;
 mod common;
 mod data;
 mod demo;
 mod devices;
 mod reconstruct;
+mod resume;
 mod sample;
 mod train;
 mod tuning;

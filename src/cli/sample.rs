@@ -14,7 +14,7 @@ use vqforge::plan::{ParamTable, Store, Weights};
 use vqforge::report::{Colormap, Grid as Sheet, write_png};
 use vqforge::tape::Tape;
 use vqforge::train::codes::Tokenizer;
-use vqforge::train::diffusion::{Generator, Request};
+use vqforge::train::generate::{Generator, Request};
 use vqforge::train::{Console, Snapshot};
 
 #[derive(Debug, clap::Args)]
@@ -82,7 +82,7 @@ pub fn open(run: &Path, n: usize, device: &DeviceArgs, console: &mut Console) ->
     let mut store = Store::new(device.announce(console)?, table, 0)?;
     snapshot.restore(&mut store)?;
     let weights = if config.train.ema_decay > 0.0 { Weights::Average } else { Weights::Current };
-    let second = device.open()?;
+    let second = device.open(None, console)?;
     let generator = Generator::new(&config, grid, n, weights, &mut store, &tokenizer, second)?;
     let r = tokenizer.config.model.reduction();
     let shape = [rows * r, cols * r, tokenizer.config.model.out_channels];

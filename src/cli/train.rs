@@ -1,21 +1,19 @@
 //! `vqforge train vqvae|diffusion`
 
+use super::begin::{Origin, begin};
 use super::common::{DeviceArgs, material, preparing};
+use super::resume::Start;
 use super::tuning;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use vqforge::config::Config;
-use vqforge::data::Scale;
-use vqforge::data::atomic::write_atomically;
-use vqforge::device::Device;
+use vqforge::data::{Dataset, Scale};
+use vqforge::device::tuner::Table;
 use vqforge::error::{Error, Result};
 use vqforge::tape::Precision;
-use vqforge::train::checkpoint::{BEST, LAST, PREVIOUS, step_name};
 use vqforge::train::codes::{self, Tokenizer};
 use vqforge::train::diffusion::DiffusionJob;
-use vqforge::train::folder::CHECKPOINTS;
 use vqforge::train::vqvae::VqVaeJob;
-use vqforge::train::{Console, Job, Material, Pause, RunFolder, Session, Snapshot, resume, stop};
+use vqforge::train::{Console, Job, Material, Pause, RunFolder, Session, Snapshot, choices, stop};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -34,25 +32,25 @@ pub enum Command {
 #[derive(Debug, clap::Args)]
 pub struct Common {
     /// Settings, TOML; a resumed run has its own copy
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// Override a setting: section.key=value
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    sets: Vec<String>,
+    pub(super) sets: Vec<String>,
     /// npz, npy, a folder of PNG images, or synth:human, synth:rotor; a resumed run remembers it
     #[arg(long, value_name = "PATH")]
-    data: Option<String>,
+    pub(super) data: Option<String>,
     /// Run folder; default runs/NAME, NAME from the settings
     #[arg(long, value_name = "RUN")]
-    out: Option<PathBuf>,
+    pub(super) out: Option<PathBuf>,
     /// Continue a run (RUN, RUN@best, RUN@step_N), or with `auto` the one in --out if there is one
     #[arg(long, value_name = "auto|RUN")]
-    resume: Option<String>,
+    pub(super) resume: Option<String>,
     /// f32, or mixed: activations and their gradients in 16 bits; short for --set train.precision=
     #[arg(long, value_name = "f32|mixed")]
-    precision: Option<Precision>,
+    pub(super) precision: Option<Precision>,
     /// Prepare everything, time a step, write nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Stop after so many steps, save, exit with 75; the run can be resumed
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_steps: Option<u64>,
@@ -60,7 +58,7 @@ pub struct Common {
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     time_limit: Option<f64>,
     #[command(flatten)]
-    device: DeviceArgs,
+    pub(super) device: DeviceArgs,
 }
 
 /// The tokenizer's copy in the run folder of a diffusion.
@@ -83,177 +81,6 @@ pub fn run(command: &Command) -> Result<()> {
     outcome
 }
 
-/// What a run begins with.
-struct Start {
-    config: Config,
-    data: String,
-    snapshot: Option<Snapshot>,
-    /// The folder of the run that is continued; none in a dry run.
-    folder: Option<RunFolder>,
-}
-
-impl Common {
-    /// All changes of the settings.
-    fn sets(&self) -> Vec<String> {
-        let precision = self.precision.map(|p| format!("train.precision={p}"));
-        self.sets.iter().cloned().chain(precision).collect()
-    }
-
-    /// The run to continue, with the checkpoint to take, if there is one.
-    fn resumed(&self, config: Option<&Config>) -> Result<Option<(PathBuf, Option<String>)>> {
-        let Some(wanted) = &self.resume else { return Ok(None) };
-        if wanted != "auto" {
-            let plain = PathBuf::from(wanted);
-            return Ok(Some(match wanted.rsplit_once('@') {
-                Some((run, which)) if !plain.exists() => (run.into(), Some(which.into())),
-                _ => (plain, None),
-            }));
-        }
-        let run = match (&self.out, config) {
-            (Some(out), _) => out.clone(),
-            (None, Some(config)) => Path::new("runs").join(&config.name),
-            (None, None) => {
-                return Err(Error::usage("--resume auto needs a run folder or settings")
-                    .help("name the run folder: --out RUN, or --resume RUN"));
-            }
-        };
-        let entries = run.join(CHECKPOINTS).read_dir();
-        let any = entries.is_ok_and(|mut d| d.any(|f| f.is_ok_and(|f| is_checkpoint(&f.path()))));
-        Ok(any.then_some((run, None)))
-    }
-
-    fn start(&self, kind: &str, console: &mut Console) -> Result<Start> {
-        let given =
-            self.config.as_ref().map(|p| Config::load(Some(p), &self.sets())).transpose()?;
-        if let Some((run, which)) = self.resumed(given.as_ref())? {
-            return self.go_on(kind, &run, which.as_deref(), given, console);
-        }
-        let config = given.ok_or_else(|| {
-            Error::usage("no settings were given")
-                .help("name a TOML file, for example configs/radar_vqvae.toml")
-        })?;
-        let data = self.data.clone().ok_or_else(|| {
-            Error::usage("no data were given")
-                .help("--data FILE.npz, a folder of PNG images, or --data synth:rotor to try")
-        })?;
-        let folder = match self.abandoned(&config) {
-            Some(path) if !self.dry_run => Some(RunFolder::open(&path)?),
-            _ => None,
-        };
-        if folder.is_none() && !self.dry_run {
-            // Said now rather than after the preparations.
-            RunFolder::vacant(self.out.as_deref(), &config.name)?;
-        }
-        Ok(Start { config, data, snapshot: None, folder })
-    }
-
-    fn go_on(
-        &self,
-        kind: &str,
-        run: &Path,
-        which: Option<&str>,
-        given: Option<Config>,
-        console: &mut Console,
-    ) -> Result<Start> {
-        if self.out.as_ref().is_some_and(|out| out != run) {
-            return Err(Error::usage("--out and --resume name different folders")
-                .help("a resumed run goes on in its own folder: leave --out away"));
-        }
-        let folder = if self.dry_run { None } else { Some(RunFolder::open(run)?) };
-        let (snapshot, path) = match which {
-            None => {
-                let (snapshot, path, damaged) = Snapshot::load_last(run)?;
-                if let Some(e) = damaged {
-                    console.line(&format!("warning: {e}"));
-                }
-                (snapshot, path)
-            }
-            Some(which) => {
-                let path = run.join(CHECKPOINTS).join(checkpoint_name(which)?);
-                if !path.exists() {
-                    return Err(Error::usage(format!("the run has no checkpoint {which}"))
-                        .at_path(run)
-                        .help(format!("use one of: {}", names(run).join(", "))));
-                }
-                (Snapshot::load(&path)?, path)
-            }
-        };
-        let trained = snapshot.meta("kind")?;
-        if trained != kind {
-            return Err(Error::usage(format!("this is a {trained} run, not {kind}"))
-                .at_path(run)
-                .help(format!("use: vqforge train {trained}")));
-        }
-        console.line(&format!("resuming {} at step {}", path.display(), snapshot.step()?));
-        let text = snapshot.meta("config")?;
-        let old = Config::parse("checkpoint", text, &[])?;
-        let config = match given {
-            Some(config) => config,
-            None => Config::parse("checkpoint", text, &self.sets())?,
-        };
-        for line in resume::differences(kind, &old, &config)? {
-            console.line(&line);
-        }
-        let data = match &self.data {
-            Some(data) => data.clone(),
-            None => snapshot.meta("data")?.to_string(),
-        };
-        Ok(Start { config, data, snapshot: Some(snapshot), folder })
-    }
-
-    /// The folder of the run that is continued.
-    fn continued(&self, start: &Start) -> Result<Option<PathBuf>> {
-        Ok(match (&start.folder, &start.snapshot) {
-            (Some(folder), _) => Some(folder.path().to_path_buf()),
-            // A dry run does not open the folder it resumes from.
-            (None, Some(_)) => self.resumed(Some(&start.config))?.map(|(run, _)| run),
-            (None, None) => None,
-        })
-    }
-
-    /// The device, with the variants of kernels that a continued run was started with.
-    fn device_of(&self, start: &Start, console: &mut Console) -> Result<Box<dyn Device>> {
-        let mut device = self.device.announce(console)?;
-        if let Some(run) = self.continued(start)? {
-            tuning::continue_with(&mut *device, &run)?;
-        }
-        Ok(device)
-    }
-
-    /// The folder that `--resume auto` finds of a process killed before its first checkpoint.
-    fn abandoned(&self, config: &Config) -> Option<PathBuf> {
-        let out = self.out.clone().unwrap_or_else(|| Path::new("runs").join(&config.name));
-        (self.resume.is_some() && RunFolder::is_run(&out)).then_some(out)
-    }
-}
-
-fn is_checkpoint(path: &Path) -> bool {
-    path.extension().is_some_and(|e| e == "safetensors")
-}
-
-/// The checkpoints of a run, as they are called after the @.
-fn names(run: &Path) -> Vec<String> {
-    let entries = run.join(CHECKPOINTS).read_dir().into_iter().flatten().flatten();
-    let paths = entries.map(|e| e.path()).filter(|p| is_checkpoint(p));
-    let mut names: Vec<_> =
-        paths.filter_map(|p| Some(p.file_stem()?.to_string_lossy().into_owned())).collect();
-    names.sort();
-    names
-}
-
-/// The file of RUN@NAME.
-fn checkpoint_name(which: &str) -> Result<String> {
-    let step = which.strip_prefix("step_").and_then(|n| n.parse().ok());
-    match (which, step) {
-        ("best", _) => Ok(BEST.into()),
-        ("last", _) => Ok(LAST.into()),
-        ("previous", _) => Ok(PREVIOUS.into()),
-        (_, Some(step)) => Ok(step_name(step)),
-        _ => Err(Error::usage(format!("no checkpoint is called {which}"))
-            .help("use RUN, RUN@best or RUN@step_N")),
-    }
-}
-
 /// `90`, `90s`, `30m`, `1.5h`.
 fn seconds(text: &str) -> std::result::Result<f64, String> {
     let (number, unit) = match text.char_indices().next_back() {
@@ -270,7 +97,7 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
 
 fn vqvae(args: &Common, console: &mut Console) -> Result<()> {
     let start = args.start("vqvae", console)?;
-    let device = args.device_of(&start, console)?;
+    let device = args.device.announce_with(start.choices.as_ref(), console)?;
     let data = material(&start.config, &start.data, None, console)?;
     let mut job = VqVaeJob::new(start.config.clone(), data.clone())?;
     for warning in job.warnings() {
@@ -282,27 +109,27 @@ fn vqvae(args: &Common, console: &mut Console) -> Result<()> {
 
 fn diffusion(args: &Common, tokenizer: Option<&Path>, console: &mut Console) -> Result<()> {
     let mut start = args.start("diffusion", console)?;
-    let tokenizer = open_tokenizer(args, tokenizer, &start, console)?;
-    let device = args.device_of(&start, console)?;
+    let tokenizer = open_tokenizer(tokenizer, start.run.as_deref(), console)?;
+    let device = args.device.announce_with(start.choices.as_ref(), console)?;
     let scale = seen_as_by(&tokenizer, &mut start.config, console)?;
     let data = material(&start.config, &start.data, scale, console)?;
-    let arguments = args.device.clone();
-    let open = move || arguments.open();
+    let (arguments, own, screen) = (args.device.clone(), start.choices.clone(), console.clone());
+    let open = move || arguments.open(own.as_ref(), &screen);
     let cache = start.folder.as_ref().map(|f| f.file(CODES));
     let known = match &cache {
         Some(file) => codes::recall(file, &tokenizer, &data.images)?,
         None => None,
     };
-    let codes = match known {
-        Some(codes) => codes,
+    let (codes, chosen) = match known {
+        Some(codes) => (codes, Table::default()),
         None => {
             console.line(&format!("encoding {} images with the tokenizer", data.images.n));
             tokenizer.encode(open()?, &data.images)?
         }
     };
     let mut keep = |folder: &RunFolder| {
-        tokenizer.snapshot.save(&folder.file(TOKENIZER))?;
-        codes::remember(&folder.file(CODES), &tokenizer, &data.images, &codes)
+        choices::add(folder, chosen.clone())?;
+        keep_codes(folder, &tokenizer, &data.images, &codes)
     };
     let (mine, numbers) = (tokenizer.clone(), codes.clone());
     let config = start.config.clone();
@@ -311,16 +138,25 @@ fn diffusion(args: &Common, tokenizer: Option<&Path>, console: &mut Console) -> 
     finish(args, start, &data, session, &mut job, &mut keep, console)
 }
 
+/// Leaves in the folder of a diffusion what it was made from.
+pub fn keep_codes(
+    folder: &RunFolder,
+    tokenizer: &Tokenizer,
+    images: &Dataset,
+    codes: &[u32],
+) -> Result<()> {
+    tokenizer.snapshot.save(&folder.file(TOKENIZER))?;
+    codes::remember(&folder.file(CODES), tokenizer, images, codes)
+}
+
 /// The tokenizer of a run: its own copy if it has one, for the codes must not change under it.
 fn open_tokenizer(
-    args: &Common,
     given: Option<&Path>,
-    start: &Start,
+    run: Option<&Path>,
     console: &mut Console,
 ) -> Result<Tokenizer> {
     let given = given.map(Tokenizer::open).transpose()?;
-    if let Some(file) = args.continued(start)?.map(|run| run.join(TOKENIZER)).filter(|f| f.exists())
-    {
+    if let Some(file) = run.map(|run| run.join(TOKENIZER)).filter(|f| f.exists()) {
         let own = Tokenizer::from_snapshot(Snapshot::load(&file)?)?;
         if let Some(given) = given
             && given.hash()? != own.hash()?
@@ -372,52 +208,33 @@ fn finish(
     let stats = session.plan.stats;
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     console.line(&format!(
-        "{} parameters; {} launches and {} barriers a step; {:.1} MiB on the device, {:.1} of them \
-         slots for {:.1} MiB of tensors; plan {}",
+        "{} parameters; {} launches and {} barriers a step{}; {:.1} MiB on the device, {:.1} of \
+         them slots for {:.1} MiB of tensors; plan {}",
         session.store.table().elements(),
         stats.lane_launches + stats.update_launches,
         stats.barriers,
+        tuning::summary(&*session.store.device),
         mib(session.store.device.stats().buffer_bytes),
         mib(stats.slot_bytes),
         mib(stats.tensor_bytes),
         session.plan.hash
     ));
-    let hash = codes::fingerprint(&data.images);
+    let origin = Origin::of(start.data, &data.images);
     if let Some(snapshot) = &start.snapshot {
-        let facts = [
-            ("data_hash", &*hash, "the data differ"),
-            ("plan_hash", &session.plan.hash, "the step is compiled otherwise than before"),
-        ];
-        for line in resume::facts(snapshot, &facts) {
-            console.line(&line);
-        }
+        origin.compare(&session, snapshot, console);
     }
     if args.dry_run {
         return dry_run(session, job, start.snapshot.as_ref(), console);
     }
-    let plan_hash = session.plan.hash.clone();
-    session.notes =
-        [("data".into(), start.data), ("data_hash".into(), hash), ("plan_hash".into(), plan_hash)]
-            .into();
     session.pause = Pause { steps: args.max_steps, seconds: args.time_limit };
-    session.folder = Some(match start.folder {
+    let folder = match start.folder {
         Some(folder) => folder,
         None => RunFolder::create(args.out.as_deref(), &start.config.name)?,
-    });
-    if let Some(snapshot) = &start.snapshot {
-        session.restore(snapshot, job.kind())?;
-    } else if let Some(folder) = &mut session.folder {
-        // A process killed before its first checkpoint may have left some.
-        folder.rewind_metrics(0)?;
-    }
-    let mut path = PathBuf::new();
+    };
+    let path = folder.path().to_path_buf();
+    begin(&mut session, job, folder, &origin, start.snapshot.as_ref(), console)?;
     if let Some(folder) = &session.folder {
-        path = folder.path().to_path_buf();
-        folder.describe(&start.config, &session.store.device.describe(), console)?;
         keep(folder)?;
-        tuning::keep_choices(&*session.store.device, folder)?;
-        let dump = std::mem::take(&mut session.plan.dump);
-        write_atomically(&folder.file("plan.txt"), |w| w.write_all(dump.as_bytes()))?;
     }
     console.line(&format!("run folder {}", path.display()));
     if session.step >= start.config.train.steps {
@@ -477,15 +294,6 @@ mod tests {
         }
         for bad in ["", "h", "-1s", "nan", "inf", "0", "5d", "5µ"] {
             assert!(seconds(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn names_of_checkpoints() {
-        assert_eq!(checkpoint_name("best").unwrap(), "best.safetensors");
-        assert_eq!(checkpoint_name("step_500").unwrap(), "step_500.safetensors");
-        for bad in ["", "../best", "step_", "step_x"] {
-            assert_eq!(checkpoint_name(bad).unwrap_err().exit_code(), 2);
         }
     }
 }

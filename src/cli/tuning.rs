@@ -1,67 +1,57 @@
-//! Where the tuner's tables live: one file for each adapter and driver in the user's cache folder,
-//! and in a run folder the choices that the run was made with.
+//! Where the tuner's tables live: one file for each adapter and driver in the user's cache folder. A
+//! run keeps its own choices, see [`vqforge::train::choices`].
 
-use super::common::tell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use vqforge::data::atomic::write_atomically;
 use vqforge::device::Device;
 use vqforge::device::tuner::{Choice, Mode, Refused, Table, Tuner};
 use vqforge::error::{Error, Result};
-use vqforge::train::RunFolder;
-
-/// The choices of a run, in its folder.
-const CHOICES: &str = "tune.txt";
+use vqforge::train::Console;
 
 /// Gives the device a tuner over the table of its adapter.
 ///
 /// # Errors
 /// A table that cannot be read: it is never written over.
-pub fn equip(device: &mut dyn Device, mode: Mode) -> Result<()> {
+pub fn equip(device: &mut dyn Device, mode: Mode, console: &Console) -> Result<()> {
     if mode == Mode::Off || device.tuner().is_none() {
         return Ok(());
     }
-    let Some(path) = cache_folder().map(|f| f.join(file_name(&*device))) else {
-        if mode == Mode::Now {
-            tell("warning: no cache folder here; what the tuner measures is not kept");
+    let mut console = console.clone();
+    let path = cache_folder().map(|f| f.join(file_name(&*device)));
+    let known = match &path {
+        Some(path) if path.exists() => read(path)?,
+        Some(_) => Table::default(),
+        None => {
+            if mode == Mode::Now {
+                console.line("warning: no cache folder here; what the tuner measures is not kept");
+            }
+            Table::default()
         }
-        device.set_tuner(Tuner::new(mode, Table::default(), Box::new(report)));
-        return Ok(());
     };
-    let known = if path.exists() { read(&path)? } else { Table::default() };
-    let keep = move |table: &Table, choice: &_, refused: &[Refused]| {
-        report(table, choice, refused);
-        if let Err(e) = save(&path, table) {
-            tell(&format!("warning: {e}"));
+    let keep = move |table: &Table, choice: &Choice, refused: &[Refused]| {
+        let Choice { key, variant, gain, .. } = choice;
+        console.line(&format!("tuned {key}: {variant} ({gain:.2}x)"));
+        for Refused { variant, why } in refused {
+            console.line(&format!("  without {variant}: {why}"));
+        }
+        if let Some(Err(e)) = path.as_ref().map(|path| save(path, table)) {
+            console.line(&format!("warning: {e}"));
         }
     };
     device.set_tuner(Tuner::new(mode, known, Box::new(keep)));
     Ok(())
 }
 
-/// Writes the choices of a run into its folder.
-pub fn keep_choices(device: &dyn Device, folder: &RunFolder) -> Result<()> {
-    let used = device.tuner().map(Tuner::used).filter(|t| !t.is_empty());
-    match used {
-        Some(table) => {
-            write_atomically(&folder.file(CHOICES), |w| w.write_all(table.text().as_bytes()))
-        }
-        None => Ok(()),
-    }
-}
-
-/// Makes a continued run take the choices it was started with, and no others.
-pub fn continue_with(device: &mut dyn Device, run: &Path) -> Result<()> {
-    let path = run.join(CHOICES);
-    let table = if path.exists() { read(&path)? } else { Table::default() };
-    device.set_tuner(Tuner::fixed(table));
-    Ok(())
-}
-
-fn report(_: &Table, choice: &Choice, refused: &[Refused]) {
-    tell(&format!("tuned {}: {} ({:.2}x)", choice.key, choice.variant, choice.gain));
-    for Refused { variant, why } in refused {
-        tell(&format!("  without {variant}: {why}"));
+/// How many kernels run in which form, for the line that a run starts with; nothing on a device
+/// without variants.
+pub fn summary(device: &dyn Device) -> String {
+    let Some(tuner) = device.tuner() else { return String::new() };
+    // The baseline's gain over itself is 1.
+    let tuned = tuner.used().choices().filter(|c| c.gain > 1.0).count();
+    match tuner.decided() {
+        0 => "; baselines only".into(),
+        all => format!("; {tuned} kernels tuned, {} baselines", all - tuned),
     }
 }
 

@@ -151,8 +151,8 @@ impl Snapshot {
         self.save_after(path, || Ok(()))
     }
 
-    /// Writes `last` into a run; the one before stays as `previous`. There is a whole `last` at
-    /// every moment.
+    /// Writes `last` into a run; the one before stays as `previous`. One of the two is whole at every
+    /// moment, and where the file system has hard links it is always `last`.
     pub fn rotate(&self, run: &Path) -> Result<()> {
         let [last, previous] = [LAST, PREVIOUS].map(|name| run.join(CHECKPOINTS).join(name));
         self.save_after(&last, || keep(&last, &previous))

@@ -4,6 +4,7 @@ use super::checkpoint::{Snapshot, Tensor};
 use crate::config::{Config, QuantiserKind};
 use crate::data::{Dataset, Pixels, Scale};
 use crate::device::Device;
+use crate::device::tuner::{Table, Tuner};
 use crate::error::{Error, Result};
 use crate::model::{Scope, vqvae};
 use crate::plan::{Options, ParamTable, Plan, Store};
@@ -79,8 +80,8 @@ impl Tokenizer {
         Ok((store, plan))
     }
 
-    /// Codes of every image, in order: n * rows * cols indices.
-    pub fn encode(&self, device: Box<dyn Device>, data: &Dataset) -> Result<Vec<u32>> {
+    /// Codes of every image, in order, n * rows * cols indices; and what the tuner chose for them.
+    pub fn encode(&self, device: Box<dyn Device>, data: &Dataset) -> Result<(Vec<u32>, Table)> {
         let (rows, cols) = self.grid(data)?;
         let (model, kind) = (&self.config.model, self.kind());
         let dims = [BATCH, data.height, data.width, data.channels];
@@ -103,7 +104,8 @@ impl Tokenizer {
             let idx = store.read_u32(output)?;
             codes.extend_from_slice(&idx[..chunk.len() * rows * cols]);
         }
-        Ok(codes)
+        let choices = store.device.tuner().map(Tuner::used).cloned().unwrap_or_default();
+        Ok((codes, choices))
     }
 }
 
@@ -115,21 +117,6 @@ pub fn fill_batch(data: &Dataset, rows: &[u32], out: &mut [f32]) {
         data.image(row as usize, image);
         image.iter_mut().for_each(|v| *v = *v * 2.0 - 1.0);
     }
-}
-
-/// Codes of the data, from `cache` if it was made by this tokenizer from this data.
-pub fn cached(
-    cache: &Path,
-    tokenizer: &Tokenizer,
-    data: &Dataset,
-    device: impl FnOnce() -> Result<Box<dyn Device>>,
-) -> Result<Vec<u32>> {
-    if let Some(codes) = recall(cache, tokenizer, data)? {
-        return Ok(codes);
-    }
-    let codes = tokenizer.encode(device()?, data)?;
-    remember(cache, tokenizer, data, &codes)?;
-    Ok(codes)
 }
 
 /// The codes in `cache`, if they were made by this tokenizer from this data.

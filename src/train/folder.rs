@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::data::atomic::write_atomically;
 use crate::error::{Error, Result};
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,8 @@ const LOCK: &str = "lock";
 pub struct RunFolder {
     path: PathBuf,
     metrics: File,
+    /// The step up to which a continued run keeps the lines that are there, and its own so far.
+    rewound: Option<(u64, String)>,
     /// Held for as long as the run lives.
     _lock: File,
 }
@@ -95,7 +98,7 @@ impl RunFolder {
         remove_leftovers(&path);
         let metrics = path.join(METRICS);
         let metrics = OpenOptions::new().create(true).append(true).open(metrics).map_err(bad)?;
-        Ok(RunFolder { path, metrics, _lock: lock })
+        Ok(RunFolder { path, metrics, rewound: None, _lock: lock })
     }
 
     pub fn path(&self) -> &Path {
@@ -131,34 +134,50 @@ impl RunFolder {
 
     /// Appends one line to metrics.jsonl.
     pub fn metric(&mut self, line: &serde_json::Value) -> Result<()> {
-        let path = self.path.join(METRICS);
-        writeln!(self.metrics, "{line}")
-            .map_err(|e| Error::disk("cannot write the metrics").at_path(&path).why(e))
+        if let Some((_, waiting)) = &mut self.rewound {
+            // Writing to a String cannot fail.
+            let _ = writeln!(waiting, "{line}");
+            return Ok(());
+        }
+        writeln!(self.metrics, "{line}").map_err(|e| self.bad_metrics(e))
     }
 
     /// Makes the metrics durable: a checkpoint must not outlive the numbers that led to it.
-    pub fn sync_metrics(&self) -> Result<()> {
+    pub fn sync_metrics(&mut self) -> Result<()> {
+        let Some((step, waiting)) = self.rewound.take() else {
+            return self.metrics.sync_data().map_err(|e| self.bad_metrics(e));
+        };
+        let (_, kept) = self.metrics_until(step)?;
         let path = self.path.join(METRICS);
-        self.metrics
-            .sync_data()
-            .map_err(|e| Error::disk("cannot write the metrics").at_path(&path).why(e))
+        write_atomically(&path, |w| write!(w, "{kept}{waiting}"))?;
+        self.metrics =
+            OpenOptions::new().append(true).open(&path).map_err(|e| self.bad_metrics(e))?;
+        Ok(())
     }
 
-    /// Drops the metrics of steps that a resumed run will do again.
+    /// Drops the metrics of steps that a resumed run will do again: at the next
+    /// [`sync_metrics`](Self::sync_metrics), for until its first checkpoint the run may still be
+    /// continued from a later one. Lines told in between wait in memory.
     pub fn rewind_metrics(&mut self, step: u64) -> Result<()> {
-        let path = self.path.join(METRICS);
-        let bad =
-            |e: std::io::Error| Error::disk("cannot rewrite the metrics").at_path(&path).why(e);
-        let bytes = std::fs::read(&path).map_err(bad)?;
-        let text = String::from_utf8_lossy(&bytes);
+        let (all, kept) = self.metrics_until(step)?;
+        self.rewound = (kept.as_bytes() != all).then(|| (step, String::new()));
+        Ok(())
+    }
+
+    /// The metrics as they are, and their whole lines of no later a step than `step`.
+    fn metrics_until(&self, step: u64) -> Result<(Vec<u8>, String)> {
+        let bytes = std::fs::read(self.path.join(METRICS)).map_err(|e| self.bad_metrics(e))?;
         let keep = |line: &&str| {
             let value: Option<serde_json::Value> = serde_json::from_str(line).ok();
             value.and_then(|v| v["step"].as_u64()).is_some_and(|s| s <= step)
         };
-        let kept: String = text.lines().filter(keep).map(|l| format!("{l}\n")).collect();
-        write_atomically(&path, |w| w.write_all(kept.as_bytes()))?;
-        self.metrics = OpenOptions::new().append(true).open(&path).map_err(bad)?;
-        Ok(())
+        let text = String::from_utf8_lossy(&bytes);
+        let kept = text.lines().filter(keep).map(|l| format!("{l}\n")).collect();
+        Ok((bytes, kept))
+    }
+
+    fn bad_metrics(&self, e: std::io::Error) -> Error {
+        Error::disk("cannot write the metrics").at_path(&self.path.join(METRICS)).why(e)
     }
 }
 
@@ -233,11 +252,19 @@ mod tests {
         let dir = Scratch::new("rewind");
         let path = dir.path("run");
         let mut run = RunFolder::create(Some(&path), "x").unwrap();
-        std::fs::write(path.join(METRICS), "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"st")
-            .unwrap();
+        let before = "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"step\":4}\n{\"st";
+        std::fs::write(path.join(METRICS), before).unwrap();
+        let text = || std::fs::read_to_string(path.join(METRICS)).unwrap();
         run.rewind_metrics(2).unwrap();
-        run.metric(&serde_json::json!({ "step": 3 })).unwrap();
-        let text = std::fs::read_to_string(path.join(METRICS)).unwrap();
-        assert_eq!(text, "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n");
+        run.metric(&serde_json::json!({ "step": 3, "loss": 1 })).unwrap();
+        assert_eq!(text(), before, "nothing is dropped before there is something to keep");
+        run.sync_metrics().unwrap();
+        run.metric(&serde_json::json!({ "step": 4 })).unwrap();
+        let after = "{\"step\":1}\n{\"step\":2}\n{\"loss\":1,\"step\":3}\n{\"step\":4}\n";
+        assert_eq!(text(), after);
+        // Nothing to drop: lines appear at once.
+        run.rewind_metrics(4).unwrap();
+        run.metric(&serde_json::json!({ "step": 5 })).unwrap();
+        assert_eq!(text(), format!("{after}{{\"step\":5}}\n"));
     }
 }

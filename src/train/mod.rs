@@ -1,11 +1,14 @@
 //! Training: the loop, what it saves, and the jobs that run in it.
 
 pub mod checkpoint;
+pub mod choices;
 pub mod classify;
+mod codebook;
 pub mod codes;
 pub mod console;
 pub mod diffusion;
 pub mod folder;
+pub mod generate;
 pub mod progress;
 mod rate;
 pub mod resume;

@@ -3,8 +3,9 @@
 use super::checkpoint::{self, BEST, Snapshot};
 use super::folder::{CHECKPOINTS, SAMPLES};
 use super::progress::{Progress, short};
-use super::{Console, RunFolder, step_scalars, stop};
+use super::{Console, RunFolder, choices, step_scalars, stop};
 use crate::config::Config;
+use crate::device::tuner::{Table, Tuner};
 use crate::error::{Error, Kind, Result};
 use crate::kernels::grad_ctl::LossScaling;
 use crate::plan::{Plan, RING_ROWS, Store};
@@ -28,6 +29,10 @@ pub trait Job {
     /// Further entries of a checkpoint's metadata.
     fn meta(&self) -> Vec<(String, String)> {
         vec![]
+    }
+    /// What the tuner chose on devices other than the session's.
+    fn choices(&self) -> Table {
+        Table::default()
     }
     /// Before the first step of a fresh run.
     fn start(&mut self, _session: &mut Session, _console: &mut Console) -> Result<()> {
@@ -180,6 +185,7 @@ impl Session {
                 && let Some(folder) = &self.folder
             {
                 job.pictures(&mut self.store, &folder.file(SAMPLES), step)?;
+                self.keep_choices(job)?;
             }
             if saving {
                 self.save(job, better, evaluating)?;
@@ -302,6 +308,14 @@ impl Session {
         Ok(snapshot)
     }
 
+    /// Writes down which variants of kernels ran so far: some plans are compiled on the way.
+    pub fn keep_choices(&self, job: &dyn Job) -> Result<()> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let mut used = self.store.device.tuner().map(Tuner::used).cloned().unwrap_or_default();
+        used.merge(job.choices());
+        choices::add(folder, used)
+    }
+
     /// Writes checkpoints: `best` and a numbered one if asked to, and `last` after them, so that a
     /// run killed in between does the step again and writes the same.
     fn save(&mut self, job: &dyn Job, best: bool, numbered: bool) -> Result<()> {
@@ -310,9 +324,10 @@ impl Session {
         };
         let folder = run.join(CHECKPOINTS);
         let snapshot = self.snapshot(job)?;
-        if let Some(folder) = &self.folder {
+        if let Some(folder) = &mut self.folder {
             folder.sync_metrics()?;
         }
+        self.keep_choices(job)?;
         if best {
             snapshot.save(&folder.join(BEST))?;
         }

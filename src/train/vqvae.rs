@@ -1,4 +1,4 @@
-//! The VQ-VAE job: k-means start, dead-code revival, held-out metrics, reconstruction pictures.
+//! The VQ-VAE job: steps, held-out metrics, reconstruction pictures.
 
 use super::codes::fill_batch;
 use super::session::Numbers;
@@ -8,34 +8,30 @@ use crate::data::batches::BatchOrder;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::metrics::{CodeUsage, QualitySum};
-use crate::model::vqvae::{self, CODEBOOK, EMA_M, EMA_N};
-use crate::model::{Scope, vqvae::Losses};
-use crate::ops;
+use crate::model::Scope;
+use crate::model::vqvae::{self, Losses};
 use crate::plan::{Options, ParamTable, Plan, Store, Weights};
 use crate::report::{Colormap, reconstruction_grid, write_png};
-use crate::rng::{Rng, Stream};
 use crate::tape::Tape;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The state that remembers the moving counts at the last check for dead codes.
-const CHECKED: &str = "ema_n_checked";
 /// Images in a reconstruction picture.
 const SHOWN: usize = 8;
 
 #[derive(Debug)]
 pub struct VqVaeJob {
-    config: Config,
-    data: Arc<Material>,
+    pub(super) config: Config,
+    pub(super) data: Arc<Material>,
     order: BatchOrder,
     /// Images of the step, as rows of the data set.
     rows: Vec<u32>,
     /// The step whose rows are in `rows`.
     rows_of: Option<u64>,
-    pixels: Vec<f32>,
+    pub(super) pixels: Vec<f32>,
     evaluation: Option<Evaluation>,
     /// Codes a row of the latent grid and rows: h' * w'.
-    tokens: usize,
+    pub(super) tokens: usize,
 }
 
 /// The evaluation plan and its buffers.
@@ -103,7 +99,7 @@ impl VqVaeJob {
         })
     }
 
-    fn micro(&self) -> usize {
+    pub(super) fn micro(&self) -> usize {
         self.config.train.batch / self.config.train.lanes.max(1)
     }
 
@@ -184,29 +180,57 @@ impl VqVaeJob {
 
     /// Metrics and reconstructions (in [0, 1]) of the held-out images, in order.
     pub fn reconstruct(&mut self, store: &mut Store) -> Result<(Numbers, Vec<f32>)> {
-        let data = self.data.clone();
         let mut outputs = vec![];
-        self.run_evaluation(store, &data.split.test, |_, output, _| {
-            outputs.extend_from_slice(output);
-            Ok(())
+        let numbers = self.measure(store, |output| outputs.extend_from_slice(output))?;
+        Ok((numbers, outputs))
+    }
+
+    /// Metrics on the held-out images; `see` gets their reconstructions, a batch at a time.
+    fn measure(&mut self, store: &mut Store, mut see: impl FnMut(&[f32])) -> Result<Numbers> {
+        let data = self.data.clone();
+        let mut quality = QualitySum::new(data.images.image_shape());
+        let mut usage = CodeUsage::new(self.config.model.num_vq_embeddings);
+        self.run_evaluation(store, &data.split.test, |target, output, codes| {
+            see(output);
+            quality.add(target, output);
+            usage.add(codes)
         })?;
-        Ok((self.evaluate(store)?, outputs))
+        let Some(q) = quality.mean() else { return Ok(vec![]) };
+        let u = usage.summary();
+        let mut numbers: Numbers = vec![("psnr".into(), q.psnr)];
+        numbers.extend(q.ssim.map(|v| ("ssim".into(), v)));
+        numbers.extend(q.foreground_psnr.map(|v| ("foreground_psnr".into(), v)));
+        numbers.push(("codes_used".into(), u.unique as f64));
+        numbers.push(("perplexity".into(), u.perplexity));
+        numbers.push(("coverage".into(), u.coverage));
+        Ok(numbers)
+    }
+
+    /// The held-out images of a picture, by their places in the held-out part: spread over it, so
+    /// that several classes show.
+    fn shown(&self) -> impl ExactSizeIterator<Item = usize> + use<> {
+        let held_out = self.data.split.test.len();
+        let n = held_out.min(SHOWN);
+        (0..n).map(move |i| i * held_out / n)
     }
 
     /// Inputs, outputs and differences of some held-out images; `outputs` of all of them.
     pub fn picture(&self, outputs: &[f32], path: &Path) -> Result<()> {
+        let len = self.data.images.image_len();
+        let made: Vec<f32> =
+            self.shown().flat_map(|i| &outputs[i * len..(i + 1) * len]).copied().collect();
+        self.draw(&made, path)
+    }
+
+    /// As [`picture`](Self::picture), with the outputs of the images that are [shown](Self::shown).
+    fn draw(&self, made: &[f32], path: &Path) -> Result<()> {
         let (data, test) = (&self.data.images, &self.data.split.test);
-        let (n, len) = (test.len().min(SHOWN), data.image_len());
-        // Spread over the held-out part, so that several classes show.
-        let shown: Vec<usize> = (0..n).map(|i| i * test.len() / n).collect();
-        let mut inputs = vec![0.0; n * len];
-        let mut made = vec![];
-        for (&i, image) in shown.iter().zip(inputs.chunks_exact_mut(len)) {
+        let mut inputs = vec![0.0; made.len()];
+        for (i, image) in self.shown().zip(inputs.chunks_exact_mut(data.image_len())) {
             data.image(test[i] as usize, image);
-            made.extend_from_slice(&outputs[i * len..(i + 1) * len]);
         }
-        let shape = data.image_shape();
-        let grid = reconstruction_grid(&inputs, &made, n, shape, 2, Colormap::Perceptual)?;
+        let (n, shape) = (self.shown().len(), data.image_shape());
+        let grid = reconstruction_grid(&inputs, made, n, shape, 2, Colormap::Perceptual)?;
         write_png(path, &grid)
     }
 
@@ -240,152 +264,6 @@ impl VqVaeJob {
         }
         Ok(())
     }
-
-    /// Latents of the first training images, as many as the settings ask for.
-    fn first_latents(&self, session: &mut Session) -> Result<Vec<f32>> {
-        let wanted = self.config.quantiser.kmeans_samples.max(self.config.model.num_vq_embeddings);
-        let d = self.config.model.vq_embed_dim;
-        let dims = self.data.images.batch_dims(self.micro());
-        let (mut tape, mut table) = (Tape::new(), session.store.table().clone());
-        let mut s = Scope::new(&mut tape, &mut table);
-        let x = s.tape.input("x", &dims)?;
-        let z = vqvae::encode(&mut s, &self.config.model, x)?;
-        tape.output("z", z)?;
-        let plan = Plan::compile(&mut session.store, &tape, &Options::default(), &mut |_, _| {})?;
-        let mut rng = Rng::new(self.config.train.seed, Stream::KMeans, 0);
-        let train = &self.data.split.train;
-        let order = rng.permutation(train.len());
-        let order: Vec<u32> = order.into_iter().map(|i| train[i as usize]).collect();
-        let mut pixels = vec![0.0; self.pixels.len()];
-        let mut latents = vec![];
-        for chunk in order.chunks(self.micro()) {
-            fill_batch(&self.data.images, chunk, &mut pixels);
-            session.store.write_f32(plan.input("x")?, &pixels)?;
-            plan.run_lane(&mut session.store, 0, &Default::default())?;
-            let z = session.store.read_f32(plan.output("z")?)?;
-            latents.extend_from_slice(&z[..chunk.len() * self.tokens * d]);
-            if latents.len() >= wanted * d {
-                break;
-            }
-        }
-        latents.truncate(wanted * d);
-        Ok(latents)
-    }
-
-    /// k-means (Lloyd) on the first latents: codes start where latents are. Codes that end empty
-    /// move to latents picked with probability proportional to their squared distance.
-    fn kmeans(&self, session: &mut Session) -> Result<()> {
-        let (k, d) = (self.config.model.num_vq_embeddings, self.config.model.vq_embed_dim);
-        let latents = self.first_latents(session)?;
-        let n = latents.len() / d;
-        let mut rng = Rng::new(self.config.train.seed, Stream::KMeans, 1);
-        let mut book = vec![];
-        let order = rng.permutation(n);
-        for i in 0..k {
-            let row = order[i % n] as usize;
-            book.extend_from_slice(&latents[row * d..(row + 1) * d]);
-        }
-        let mut tape = Tape::new();
-        let z = tape.input("z", &[n, d])?;
-        let codebook = tape.state(CODEBOOK, &[k, d])?;
-        let nearest = ops::nearest_code(&mut tape, z, codebook)?;
-        let (counts, sums) = ops::code_sums(&mut tape, nearest.idx, z, k)?;
-        tape.output("counts", counts)?;
-        tape.output("sums", sums)?;
-        tape.output("d2", nearest.d2)?;
-        ops::kmeans_update(&mut tape, (counts, sums), codebook)?;
-        let store = &mut session.store;
-        let plan = Plan::compile(store, &tape, &Options::default(), &mut |_, _| {})?;
-        store.write_f32(plan.input("z")?, &latents)?;
-        let state = store.find_state(CODEBOOK)?;
-        store.write_f32(state, &book)?;
-        let mut counts = vec![0.0; k];
-        for round in 0..=self.config.quantiser.kmeans_iters {
-            super::stop::check()?;
-            plan.run_lane(store, 0, &Default::default())?;
-            counts = store.read_f32(plan.output("counts")?)?;
-            let d2 = store.read_f32(plan.output("d2")?)?;
-            let empty: Vec<usize> = (0..k).filter(|&i| counts[i] == 0.0).collect();
-            let last = round == self.config.quantiser.kmeans_iters;
-            if !empty.is_empty() && !last {
-                let mut book = store.read_f32(state)?;
-                for (&code, row) in empty.iter().zip(picks(&d2, empty.len(), &mut rng)) {
-                    book[code * d..(code + 1) * d]
-                        .copy_from_slice(&latents[row * d..(row + 1) * d]);
-                }
-                store.write_f32(state, &book)?;
-            }
-        }
-        // The averages start as if every step so far had seen these latents.
-        let book = store.read_f32(state)?;
-        let tokens = (self.config.train.batch * self.tokens) as f32;
-        let tau = self.revival_count();
-        let counts: Vec<f32> = counts.iter().map(|c| (c * tokens / n as f32).max(tau)).collect();
-        let sums: Vec<f32> = book.iter().enumerate().map(|(i, e)| e * counts[i / d]).collect();
-        let (ema_n, ema_m) = (store.state(EMA_N, k)?, store.state(EMA_M, k * d)?);
-        let checked = store.state(CHECKED, k)?;
-        store.write_f32(ema_n, &counts)?;
-        store.write_f32(checked, &counts)?;
-        store.write_f32(ema_m, &sums)
-    }
-
-    /// tau: a code that is chosen less often a step is dead.
-    fn revival_count(&self) -> f32 {
-        let tokens = self.config.train.batch * self.tokens;
-        let uniform = tokens as f64 / self.config.model.num_vq_embeddings as f64;
-        (self.config.quantiser.revive_threshold * uniform) as f32
-    }
-
-    /// Dead codes move to latents of this step, picked with probability proportional to their
-    /// squared distance and jittered by a hundredth of the latents' spread. A pure function of
-    /// (seed, step) and of what the steps computed, so a resumed run does the same.
-    ///
-    /// Dead means: hardly chosen since the last check. The moving count itself takes hundreds of
-    /// steps to forget a good start (32 tokens a step at decay .99 need 300 steps to fall to 1.6),
-    /// but what was added to it since the last check is known: N - g^w N_then, over 1 - g^w.
-    fn revive(&self, store: &mut Store, plan: &Plan, step: u64) -> Result<()> {
-        let (k, d) = (self.config.model.num_vq_embeddings, self.config.model.vq_embed_dim);
-        let [n_range, m_range] = [store.find_state(EMA_N)?, store.find_state(EMA_M)?];
-        let (book_range, checked) = (store.find_state(CODEBOOK)?, store.state(CHECKED, k)?);
-        let mut counts = store.read_f32(n_range)?;
-        let before = store.read_f32(checked)?;
-        let tau = self.revival_count();
-        let kept = self.config.quantiser.ema_decay.powi(self.config.quantiser.revive_every as i32);
-        let recent = |i: usize| (f64::from(counts[i]) - kept * f64::from(before[i])) / (1.0 - kept);
-        let mut dead: Vec<usize> = (0..k).filter(|&i| recent(i) < f64::from(tau)).collect();
-        if dead.is_empty() {
-            return store.write_f32(checked, &counts);
-        }
-        let (z, d2) = (store.read_f32(plan.output("z")?)?, store.read_f32(plan.output("d2")?)?);
-        // At most half of the step's latents, so that picks stay distinct.
-        dead.truncate(d2.len() / 2);
-        let mut rng = Rng::new(self.config.train.seed, Stream::Revival, step);
-        let rms = (z.iter().map(|v| f64::from(v * v)).sum::<f64>() / z.len() as f64).sqrt();
-        let (mut sums, mut book) = (store.read_f32(m_range)?, store.read_f32(book_range)?);
-        for (&code, row) in dead.iter().zip(picks(&d2, dead.len(), &mut rng)) {
-            counts[code] = tau;
-            for j in 0..d {
-                let e = z[row * d + j] + (0.01 * rms * rng.normal()) as f32;
-                book[code * d + j] = e;
-                sums[code * d + j] = tau * e;
-            }
-        }
-        store.write_f32(n_range, &counts)?;
-        store.write_f32(checked, &counts)?;
-        store.write_f32(m_range, &sums)?;
-        store.write_f32(book_range, &book)
-    }
-}
-
-/// `count` distinct rows, with probability proportional to `weights` (exponential races).
-fn picks(weights: &[f32], count: usize, rng: &mut Rng) -> Vec<usize> {
-    let mut races: Vec<(f64, usize)> = weights
-        .iter()
-        .enumerate()
-        .map(|(i, &w)| (rng.exponential() / f64::from(w.max(1e-30)), i))
-        .collect();
-    races.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-    races.into_iter().take(count).map(|(_, i)| i).collect()
 }
 
 impl Job for VqVaeJob {
@@ -435,22 +313,7 @@ impl Job for VqVaeJob {
     }
 
     fn evaluate(&mut self, store: &mut Store) -> Result<Numbers> {
-        let data = self.data.clone();
-        let mut quality = QualitySum::new(data.images.image_shape());
-        let mut usage = CodeUsage::new(self.config.model.num_vq_embeddings);
-        self.run_evaluation(store, &data.split.test, |target, output, codes| {
-            quality.add(target, output);
-            usage.add(codes)
-        })?;
-        let Some(q) = quality.mean() else { return Ok(vec![]) };
-        let u = usage.summary();
-        let mut numbers: Numbers = vec![("psnr".into(), q.psnr)];
-        numbers.extend(q.ssim.map(|v| ("ssim".into(), v)));
-        numbers.extend(q.foreground_psnr.map(|v| ("foreground_psnr".into(), v)));
-        numbers.push(("codes_used".into(), u.unique as f64));
-        numbers.push(("perplexity".into(), u.perplexity));
-        numbers.push(("coverage".into(), u.coverage));
-        Ok(numbers)
+        self.measure(store, |_| {})
     }
 
     fn best(&self) -> (&'static str, bool) {
@@ -458,7 +321,12 @@ impl Job for VqVaeJob {
     }
 
     fn pictures(&mut self, store: &mut Store, folder: &Path, step: u64) -> Result<()> {
-        let (_, outputs) = self.reconstruct(store)?;
-        self.picture(&outputs, &folder.join(format!("recon_{step:05}.png")))
+        let rows: Vec<u32> = self.shown().map(|i| self.data.split.test[i]).collect();
+        let mut made = vec![];
+        self.run_evaluation(store, &rows, |_, output, _| {
+            made.extend_from_slice(output);
+            Ok(())
+        })?;
+        self.draw(&made, &folder.join(format!("recon_{step:05}.png")))
     }
 }

@@ -81,6 +81,11 @@ impl Tuner {
         &self.used
     }
 
+    /// Kernels decided upon so far, those without variants or measurements among them.
+    pub fn decided(&self) -> usize {
+        self.decided.len()
+    }
+
     /// The variant of `kernel` to run on `device`.
     ///
     /// # Errors

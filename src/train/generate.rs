@@ -1,0 +1,136 @@
+//! New images from a trained denoiser and its tokenizer's decoder.
+
+use super::codes::Tokenizer;
+use crate::config::Config;
+use crate::device::Device;
+use crate::device::tuner::{Table, Tuner};
+use crate::diffusion::Schedule;
+use crate::diffusion::sampler::{Run, Sampler, TokenModel};
+use crate::error::{Error, Result};
+use crate::kernels::StepScalars;
+use crate::model::denoiser::{self, Grid};
+use crate::model::{Scope, vqvae};
+use crate::ops;
+use crate::plan::{Options, Plan, Store, Weights};
+use crate::tape::{Act, Idx, Tape};
+
+/// What to generate.
+#[derive(Debug, Clone, Copy)]
+pub struct Request {
+    pub sampler: Sampler,
+    pub steps: usize,
+    /// Scale of classifier-free guidance; 1: none.
+    pub guidance: f32,
+    pub temperature: f32,
+    pub seed: u64,
+    /// Global index of the first sample.
+    pub first: u64,
+}
+
+/// Denoiser and decoder compiled for batches of `n` samples.
+#[derive(Debug)]
+pub struct Generator {
+    n: usize,
+    grid: Grid,
+    schedule: Schedule,
+    plan: Plan,
+    decoder: (Store, Plan),
+}
+
+impl Generator {
+    /// `store` holds the denoiser's weights; the decoder gets a store of its own on `device`.
+    pub fn new(
+        config: &Config,
+        grid: Grid,
+        n: usize,
+        weights: Weights,
+        store: &mut Store,
+        tokenizer: &Tokenizer,
+        device: Box<dyn Device>,
+    ) -> Result<Self> {
+        let (mut tape, mut table) = (Tape::new(), store.table().clone());
+        let mut s = Scope::new(&mut tape, &mut table);
+        // Unconditional and conditional branch in one doubled batch.
+        let tokens = s.tape.input_idx("tokens", &[2 * n * grid.tokens()])?;
+        let class = s.tape.input_idx("class", &[2 * n])?;
+        let logits = denoiser::logits(&mut s, &config.denoiser, grid, 2 * n, tokens, class)?;
+        let (drawn, logp): (Idx, Act) = ops::draw_tokens(s.tape, logits)?;
+        tape.output("drawn", drawn)?;
+        tape.output("logp", logp)?;
+        let options = Options { weights, ..Options::default() };
+        let plan = Plan::compile(store, &tape, &options, &mut |_, _| {})?;
+        let (model, kind) = (&tokenizer.config.model, tokenizer.kind());
+        let decoder = tokenizer.plan(device, |s| {
+            let idx = s.tape.input_idx("idx", &[n * grid.tokens()])?;
+            let image = vqvae::decode_indices(s, model, kind, idx, [n, grid.rows, grid.cols])?;
+            s.tape.output("image", image)
+        })?;
+        let schedule = Schedule(config.diffusion.schedule);
+        Ok(Generator { n, grid, schedule, plan, decoder })
+    }
+
+    /// What the tuner chose for the decoder.
+    pub fn choices(&self) -> Table {
+        self.decoder.0.device.tuner().map(Tuner::used).cloned().unwrap_or_default()
+    }
+
+    /// One sample a class: codes and images in [0, 1].
+    pub fn generate(
+        &mut self,
+        store: &mut Store,
+        classes: &[u32],
+        how: &Request,
+    ) -> Result<(Vec<u32>, Vec<f32>)> {
+        if classes.len() != self.n {
+            return Err(Error::failed(format!("{} classes for {} samples", classes.len(), self.n)));
+        }
+        let mut both = vec![self.grid.classes as u32; self.n];
+        both.extend_from_slice(classes);
+        store.write_u32(self.plan.input("class")?, &both)?;
+        let run = Run {
+            sampler: how.sampler,
+            schedule: self.schedule,
+            steps: how.steps,
+            samples: self.n,
+            length: self.grid.tokens(),
+            mask: self.grid.codes as u32,
+            seed: how.seed,
+            first: how.first,
+        };
+        let codes = run.sample(&mut OnDevice { store, plan: &self.plan, how })?;
+        let (decoder, plan) = &mut self.decoder;
+        decoder.write_u32(plan.input("idx")?, &codes)?;
+        plan.run_lane(decoder, 0, &StepScalars::default())?;
+        let mut images = decoder.read_f32(plan.output("image")?)?;
+        images.iter_mut().for_each(|v| *v = (*v * 0.5 + 0.5).clamp(0.0, 1.0));
+        Ok((codes, images))
+    }
+}
+
+/// The denoiser's plan as a sampler sees it.
+struct OnDevice<'a> {
+    store: &'a mut Store,
+    plan: &'a Plan,
+    how: &'a Request,
+}
+
+impl TokenModel for OnDevice<'_> {
+    fn draw(&mut self, xt: &[u32], round: u32) -> Result<(Vec<u32>, Vec<f32>)> {
+        let doubled: Vec<u32> = xt.iter().chain(xt).copied().collect();
+        self.store.write_u32(self.plan.input("tokens")?, &doubled)?;
+        let step = StepScalars {
+            // Rounds of different parts of a run draw different numbers.
+            step: ((self.how.first as u32) << 12) | round,
+            seed_lo: self.how.seed as u32,
+            seed_hi: (self.how.seed >> 32) as u32,
+            sample_base: self.how.first as u32,
+            temperature: self.how.temperature,
+            guidance: self.how.guidance,
+            ..StepScalars::default()
+        };
+        self.plan.run_lane(self.store, 0, &step)?;
+        let drawn = self.store.read_u32(self.plan.output("drawn")?)?;
+        let logp = self.store.read_f32(self.plan.output("logp")?)?;
+        Ok((drawn, logp))
+    }
+}
