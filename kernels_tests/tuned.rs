@@ -71,4 +71,12 @@ fn a_run_goes_on_with_its_own_choices() {
     assert_eq!(without.err.contains("compiled otherwise than before"), tuned, "{}", without.err);
     let elsewhere = place.train("vqvae --resume straight@step_8");
     elsewhere.expect(0, &["warning: the device or its driver is another"]);
+
+    // A folder without a checkpoint has no choices to keep to.
+    fs::remove_dir_all(place.path("straight/checkpoints")).unwrap();
+    fs::create_dir(place.path("straight/checkpoints")).unwrap();
+    let again = run(&format!("{job} --out straight --resume auto --tune off --max-steps 1"));
+    again.expect(75, &["baselines only", "step 1/11"]);
+    assert!(!place.path("straight/tune.txt").exists());
+    assert_eq!(place.metrics("straight").len(), 1);
 }
