@@ -6,7 +6,7 @@
 #endif
 
 const CV: u32 = CHANNELS / LANES;
-const GROUP: u32 = CHANNELS / GROUPS / LANES;
+const WIDTH: u32 = CHANNELS / GROUPS;
 
 struct Dims { elements: u32, hw: u32 }
 @group(0) @binding(8) var<uniform> dims: Dims;
@@ -15,6 +15,7 @@ struct Dims { elements: u32, hw: u32 }
 @group(0) @binding(2) var<storage, read> gamma: array<Element>;
 @group(0) @binding(3) var<storage, read> beta: array<Element>;
 @group(0) @binding(4) var<storage, read_write> y: array<Element>;
+#import group_stats
 
 @compute @workgroup_size(256)
 fn main(
@@ -27,9 +28,9 @@ fn main(
         return;
     }
     let channel = i % CV;
-    let stat = stats[i / CV / dims.hw * GROUPS + channel / GROUP];
+    let stat = stat_of(i / CV / dims.hw, channel);
     // The difference first: folding the mean into beta would cancel where |mean| >> std.
-    let v = gamma[channel] * ((x[i] - Element(stat.x)) * stat.y) + beta[channel];
+    let v = gamma[channel] * ((x[i] - stat.mean) * stat.rstd) + beta[channel];
 #if SILU
     y[i] = silu(v);
 #else

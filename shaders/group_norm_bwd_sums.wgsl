@@ -8,7 +8,7 @@
 #endif
 
 const CV: u32 = CHANNELS / LANES;
-const GROUP: u32 = CHANNELS / GROUPS / LANES;
+const WIDTH: u32 = CHANNELS / GROUPS;
 
 struct Dims { hw: u32 }
 @group(0) @binding(8) var<uniform> dims: Dims;
@@ -18,13 +18,14 @@ struct Dims { hw: u32 }
 @group(0) @binding(3) var<storage, read> beta: array<Element>;
 @group(0) @binding(4) var<storage, read> dy: array<Element>;
 @group(0) @binding(5) var<storage, read_write> sums: array<Element>;
+#import group_stats
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let sample = group.y;
     let column = group.x * COLUMNS + lane % COLUMNS;
     let channel = min(column, CV - 1u);  // idle columns read along and write nothing
-    let stat = stats[sample * GROUPS + channel / GROUP];
+    let stat = stat_of(sample, channel);
 #if SILU
     let scale = gamma[channel];
     let offset = beta[channel];
@@ -33,7 +34,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var plain = Element(0.0);
     for (var row = lane / COLUMNS; row < dims.hw; row += WG / COLUMNS) {
         let i = (sample * dims.hw + row) * CV + channel;
-        let xhat = (x[i] - Element(stat.x)) * stat.y;
+        let xhat = (x[i] - stat.mean) * stat.rstd;
         var g = dy[i];
 #if SILU
         g *= silu_slope(scale * xhat + offset);

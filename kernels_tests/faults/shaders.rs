@@ -93,12 +93,7 @@ const FAULTS: &[Fault] = &[
         "norm$v[$c] - 2.0 *",
         "0.0 * norm$v[$c] - 2.0 *",
     ),
-    fault(
-        "group norm backward without mean(g)",
-        "group_norm_bwd",
-        "- Element(mean_g) - xhat",
-        "- xhat",
-    ),
+    fault("group norm backward without mean(g)", "group_norm_bwd", "- mean_g - xhat", "- xhat"),
     fault(
         "group norm backward without mean(g xhat)",
         "group_norm_bwd",
@@ -137,16 +132,21 @@ const FAULTS: &[Fault] = &[
     fault(
         "variance of a sample",
         "group_norm_stats",
-        "workgroup_sum(total(squares), lane) / count;",
-        "workgroup_sum(total(squares), lane) / (count - 1.0);",
+        "sum / (count * f32(SLOTS));",
+        "sum / (count * f32(SLOTS) - 1.0);",
     ),
     fault(
         "beta left out",
         "group_norm",
-        "* stat.y) + beta[channel];",
-        "* stat.y) + 0.0 * beta[channel];",
+        "* stat.rstd) + beta[channel];",
+        "* stat.rstd) + 0.0 * beta[channel];",
     ),
-    fault("channels of another group", "group_norm", "channel / GROUP];", "channel % GROUPS];"),
+    fault(
+        "channels of another group",
+        "group_norm",
+        "channel / (WIDTH / LANES)];",
+        "channel % GROUPS];",
+    ),
     fault("x for xhat", "group_norm_bwd_sums", "with_xhat += g * xhat;", "with_xhat += g * x[i];"),
     fault(
         "dbeta is dgamma",

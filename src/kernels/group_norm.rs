@@ -40,12 +40,53 @@ impl GroupNormShape {
     pub fn stats_len(&self) -> usize {
         self.n * self.groups * 2
     }
-    /// 4 where a group is whole vec4s.
+    /// 4 where rows are whole vec4s, unless a group that is not takes many of them.
     pub(super) fn lanes(&self) -> usize {
-        if self.group_width().is_multiple_of(4) { 4 } else { 1 }
+        let width = self.group_width();
+        let fits = width.is_multiple_of(4) || width <= MOST_COLUMNS;
+        if self.c.is_multiple_of(4) && fits { 4 } else { 1 }
     }
     pub(super) fn consts(&self) -> Vec<Const> {
         vec![flag("VEC4", self.lanes() == 4), int("CHANNELS", self.c), int("GROUPS", self.groups)]
+    }
+
+    /// The same for shaders that import `group_stats`.
+    pub(super) fn consts_with_stats(&self) -> Vec<Const> {
+        let mut consts = self.consts();
+        consts.push(flag("WHOLE", self.group_width().is_multiple_of(self.lanes())));
+        consts
+    }
+
+    /// What a workgroup takes of every row: whole groups, and so much of a row that the memory is
+    /// read in long pieces.
+    pub(super) fn strip(&self) -> Strip {
+        /// 256 bytes of f32.
+        const ELEMENTS: usize = 16;
+        let (width, lanes) = (self.group_width(), self.lanes());
+        // The fewest groups that are whole elements.
+        let groups = (1..lanes).find(|g| (g * width).is_multiple_of(lanes)).unwrap_or(lanes);
+        let times = (ELEMENTS * lanes / (groups * width)).min(self.groups / groups).max(1);
+        Strip { groups: groups * times, columns: groups * times * width / lanes }
+    }
+}
+
+/// More elements of a row than these are one group, of any width.
+pub(super) const MOST_COLUMNS: usize = 64;
+
+/// Neighbouring groups, and the elements of a row that they cover.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Strip {
+    pub groups: usize,
+    pub columns: usize,
+}
+
+impl Strip {
+    /// Strips of a row; the last may reach beyond it.
+    pub fn count(self, shape: &GroupNormShape) -> usize {
+        shape.groups.div_ceil(self.groups)
+    }
+    pub fn consts(self) -> [Const; 2] {
+        [int("STRIP", self.groups), int("COLUMNS", self.columns)]
     }
 }
 
@@ -86,7 +127,7 @@ impl Kernel for GroupNorm {
         include_str!("../../shaders/group_norm.wgsl")
     }
     fn consts(&self) -> Vec<Const> {
-        let mut consts = self.shape.consts();
+        let mut consts = self.shape.consts_with_stats();
         consts.push(flag("SILU", self.shape.silu));
         consts
     }
@@ -193,7 +234,7 @@ impl<'a> Factors<'a> {
 }
 
 /// Shapes of all group-norm kernels: (n, hw, c, groups).
-pub(super) const SHAPES: [(usize, usize, usize, usize); 8] = [
+pub(super) const SHAPES: [(usize, usize, usize, usize); 12] = [
     (1, 1, 1, 1),
     (1, 7, 41, 41),
     (2, 25, 8, 2),
@@ -202,6 +243,11 @@ pub(super) const SHAPES: [(usize, usize, usize, usize); 8] = [
     (1, 129, 64, 32),
     (2, 64, 132, 3),
     (2, 1030, 16, 4),
+    // Groups of 3 and 5 channels in vec4s, with a strip that reaches beyond the row; wide groups.
+    (2, 40, 12, 4),
+    (1, 101, 80, 16),
+    (1, 9, 640, 2),
+    (2, 11, 516, 2),
 ];
 
 pub(super) fn shapes() -> impl Iterator<Item = GroupNormShape> {

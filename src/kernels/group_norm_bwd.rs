@@ -73,13 +73,14 @@ impl Kernel for GroupNormBwd {
         include_str!("../../shaders/group_norm_bwd.wgsl")
     }
     fn consts(&self) -> Vec<Const> {
-        let mut consts = self.shape.consts();
+        let mut consts = self.shape.consts_with_stats();
         consts.extend([
             flag("SILU", self.shape.silu),
             flag("ACCUM", self.accum),
             int("WG", WG),
             int("PER", PER),
         ]);
+        consts.extend(self.shape.strip().consts());
         consts
     }
     fn dims(&self) -> Vec<u32> {
@@ -94,8 +95,9 @@ impl Kernel for GroupNormBwd {
     }
     fn grid(&self) -> [u32; 3] {
         let s = &self.shape;
-        let elements = s.hw * s.group_width() / s.lanes();
-        [elements.div_ceil(WG * PER) as u32, s.groups as u32, s.n as u32]
+        let strip = s.strip();
+        let elements = s.hw * strip.columns;
+        [elements.div_ceil(WG * PER) as u32, strip.count(s) as u32, s.n as u32]
     }
     fn cost(&self) -> Cost {
         let len = self.shape.len() as u64;

@@ -69,7 +69,7 @@ impl Kernel for GroupNormBwdSums {
         include_str!("../../shaders/group_norm_bwd_sums.wgsl")
     }
     fn consts(&self) -> Vec<Const> {
-        let mut consts = self.shape.consts();
+        let mut consts = self.shape.consts_with_stats();
         consts.extend([flag("SILU", self.shape.silu), int("COLUMNS", COLUMNS), int("WG", WG)]);
         consts
     }

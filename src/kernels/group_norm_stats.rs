@@ -2,15 +2,11 @@
 
 use super::cpu::blocks::{fold, repeat, repeated_width, rows_per_block, table};
 use super::cpu::math::vectorised;
-use super::group_norm::{GroupNormShape, label, shapes};
-use super::{
-    Bind, Caps, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, float, int, subgroup,
-    wrong_binds,
-};
+use super::group_norm::{GroupNormShape, MOST_COLUMNS, label, shapes};
+use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, float, int, wrong_binds};
 use crate::naive_forms;
 use rayon::prelude::*;
 use std::cell::RefCell;
-use std::sync::Arc;
 
 /// Bindings: x, stats [n, groups, 2] = (mean, 1 / sqrt(var + eps)).
 #[derive(Debug, Clone)]
@@ -19,11 +15,6 @@ pub struct GroupNormStats {
 }
 
 impl GroupNormStats {
-    fn workgroup(&self) -> usize {
-        let elements = self.shape.hw * self.shape.group_width() / self.shape.lanes();
-        if elements <= 512 { 64 } else { 256 }
-    }
-
     fn naive<T: Real>(&self, io: &mut Io<'_, T>) {
         let [Bind::In(x), Bind::Out(stats), ..] = &mut io.binds else { wrong_binds(self.name()) };
         let GroupNormShape { n, hw, c, groups, eps, .. } = self.shape;
@@ -59,8 +50,24 @@ impl Kernel for GroupNormStats {
         include_str!("../../shaders/group_norm_stats.wgsl")
     }
     fn consts(&self) -> Vec<Const> {
-        let mut consts = self.shape.consts();
-        consts.extend([int("WG", self.workgroup()), float("EPS", self.shape.eps), subgroup::off()]);
+        /// Elements that an invocation reads at once.
+        const BATCH: usize = 8;
+        const INVOCATIONS: usize = 256;
+        let (s, strip) = (&self.shape, self.shape.strip());
+        let wide = strip.columns > MOST_COLUMNS;
+        // Invocations of a wide group meet its elements in turn; otherwise each keeps to a column.
+        let tree = if wide { 1 } else { strip.columns };
+        let rows = (s.hw * strip.columns).div_ceil(BATCH * tree).next_power_of_two();
+        let rows = rows.clamp(1, INVOCATIONS / tree);
+        let mut consts = s.consts();
+        consts.extend(strip.consts());
+        consts.extend([
+            int("WG", rows * tree),
+            int("TREE", tree),
+            int("HALF", rows.next_power_of_two() / 2),
+            int("SLOTS", if wide { s.lanes() } else { s.group_width() }),
+            float("EPS", s.eps),
+        ]);
         consts
     }
     fn dims(&self) -> Vec<u32> {
@@ -73,14 +80,11 @@ impl Kernel for GroupNormStats {
         bindings(&[0])
     }
     fn grid(&self) -> [u32; 3] {
-        [self.shape.groups as u32, self.shape.n as u32, 1]
+        [self.shape.strip().count(&self.shape) as u32, self.shape.n as u32, 1]
     }
     fn cost(&self) -> Cost {
         let (x, stats) = (self.shape.len() as u64, self.shape.stats_len() as u64);
         Cost { flops: 4 * x, bytes: 4 * (x + stats) }
-    }
-    fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
-        subgroup::offer(self, caps)
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
         let [Bind::In(x), Bind::Out(stats), ..] = &mut io.binds else { wrong_binds(self.name()) };

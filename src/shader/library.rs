@@ -23,6 +23,7 @@ const FRAGMENTS: &[(&str, &str)] = fragments![
     "gemm_block",
     "gemm_narrow",
     "gemm_subgroup",
+    "group_stats",
     "nearest_rows",
     "partials",
     "philox",
