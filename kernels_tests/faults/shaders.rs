@@ -310,7 +310,7 @@ const COOP_FAULTS: &[Fault] = &[
         "count",
     ),
     fault("past the last k", "matmul", "#if K_TAIL", "#if !K_TAIL"),
-    fault("past the last k", "conv2d", "#if K_TAIL", "#if !K_TAIL"),
+    fault("one tap for two", "conv2d", "#if WHOLE_TAPS", "#if !WHOLE_TAPS"),
     fault("past the last k of a chunk", "conv2d_wgrad", "if p >= end {", "if p >= dims.pixels {"),
     fault(
         "last tile of the sum dropped",
