@@ -1,11 +1,7 @@
 // (mean, 1 / sqrt(variance + EPS)) of every (sample, group) of x [n, hw, CHANNELS]: a workgroup each.
 // Two passes, the first relative to the group's first element: a large common offset costs no digits.
 #import element
-#if SUBGROUPS
-#import reduce_subgroup
-#else
-#import reduce
-#endif
+#import workgroup_sum
 
 const CV: u32 = CHANNELS / LANES;
 const GROUP: u32 = CHANNELS / GROUPS / LANES;  // elements of a group in one row

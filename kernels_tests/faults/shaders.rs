@@ -245,7 +245,7 @@ const FAULTS: &[Fault] = &[
     fault("factor left out", "scale_by", "FACTOR * s[0] * x[i]", "s[0] * x[i] + 0.0 * FACTOR"),
     fault("written instead of added", "copy", "y[i] += x[i];", "y[i] = x[i];"),
     fault("complement of the pattern", "fill", "y[i] = dims.bits;", "y[i] = ~dims.bits;"),
-    fault("last chunk left out", "finish_sums", "s < dims.splits0;", "s + 1u < dims.splits0;"),
+    fault("last chunk left out", "finish_sums", "s < dims.splits$i;", "s + 1u < dims.splits$i;"),
     fault("a result off by one", "fused", "    y0[i] = s", "    y0[i] = 1.0 + s"),
     fault("the neighbour's place", "conv2d_epilogue", "epilogue(at, v);", "epilogue(at + 1u, v);"),
     fault("the neighbour's place", "matmul_epilogue", "epilogue(at, v);", "epilogue(at + 1u, v);"),

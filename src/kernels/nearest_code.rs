@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// idx = argmin_k |e_k|^2 - 2 z.e_k, the lowest index winning ties; d2 = |z - e_idx|^2, infinite
 /// where it overflows f32; margin = second best - best of the criterion: by how much the choice was
 /// made, 3e38 with no second. A row with a NaN gives index 0 and a NaN distance; a code with a NaN
-/// or with |e|^2 over 3e38 is never chosen.
+/// or with |e|^2 of 3e38 or more is never chosen, unless it is code 0 and no other can be.
 ///
 /// With `cosine` rows and codes are compared by direction: z and e stand for z / |z| and e / |e|
 /// everywhere, and the criterion is -2 z.e, as all norms are 1. Lengths below 1e-12 count as it, so
@@ -47,15 +47,22 @@ impl NearestCode {
         NearestCode { n, k, d, cosine: false, margin: false }
     }
 
-    /// Channels staged in workgroup memory at a time: at most 16, in equal parts.
+    /// Whether the shaders read vec4s.
+    fn vec4(&self) -> bool {
+        self.d.is_multiple_of(4)
+    }
+
+    /// Channels staged in workgroup memory at a time: at most 16, in equal parts of whole loads.
     fn chunk(&self) -> usize {
-        self.d.div_ceil(self.d.div_ceil(16))
+        let chunk = self.d.div_ceil(self.d.div_ceil(16));
+        if self.vec4() { chunk.next_multiple_of(4) } else { chunk }
     }
 
     /// Constants of the baseline's shader, with 4 `row_quads` rows x 4 `code_quads` codes of the
     /// 64 x 64 scores in the registers of an invocation.
     fn tile_consts(&self, row_quads: usize, code_quads: usize) -> Vec<Const> {
         vec![
+            flag("VEC4", self.vec4()),
             int("D", self.d),
             int("CHUNK", self.chunk()),
             int("ROW_QUADS", row_quads),
@@ -78,15 +85,18 @@ impl NearestCode {
         .arc()
     }
 
-    fn by_short_rows(&self) -> Arc<dyn Kernel> {
+    /// For GPUs: `rows` of 8 components or less in the registers of an invocation.
+    fn by_short_rows(&self, rows: usize) -> Arc<dyn Kernel> {
+        let mut consts = self.row_consts();
+        consts.push(int("ROWS", rows));
         Variant {
             kernel: self.clone(),
-            name: "short rows".into(),
+            name: format!("short rows, {rows} each"),
             wgsl: Some(include_str!("../../shaders/nearest_code_short.wgsl")),
             needs: Needs::default(),
-            consts: self.row_consts(),
+            consts,
             dims: self.dims(),
-            grid: grid_1d(self.n, 64),
+            grid: grid_1d(self.n, 64 * rows),
         }
         .arc()
     }
@@ -96,7 +106,7 @@ impl NearestCode {
         vec![
             int("D", self.d),
             int("D4", self.d.div_ceil(4)),
-            flag("VEC4", self.d.is_multiple_of(4)),
+            flag("VEC4", self.vec4()),
             flag("COSINE", self.cosine),
             flag("MARGIN", self.margin),
         ]
@@ -220,7 +230,7 @@ impl Kernel for NearestCode {
         let lanes = caps.software_lanes();
         let mut variants: Vec<_> = lanes.map(|lanes| self.by_subgroup(lanes)).into_iter().collect();
         if self.d <= 8 {
-            variants.push(self.by_short_rows());
+            variants.extend([1, 4].map(|rows| self.by_short_rows(rows)));
         }
         if work >= 16 * SMALL {
             variants.extend([self.by_tile(1, 1), self.by_tile(2, 2)]);

@@ -11,6 +11,7 @@ const FRAGMENTS: &[(&str, &str)] = fragments![
     "activations",
     "argmin",
     "argmin_subgroup",
+    "attention_io",
     "attention_lanes",
     "attention_tile",
     "coop",
@@ -22,6 +23,7 @@ const FRAGMENTS: &[(&str, &str)] = fragments![
     "gemm",
     "gemm_narrow",
     "gemm_subgroup",
+    "nearest_best",
     "nearest_rows",
     "partials",
     "philox",
@@ -33,6 +35,9 @@ const FRAGMENTS: &[(&str, &str)] = fragments![
     "silu",
     "step",
     "subgroup",
+    "workgroup_argmin",
+    "workgroup_max",
+    "workgroup_sum",
 ];
 
 pub fn find(name: &str) -> Option<&'static str> {
