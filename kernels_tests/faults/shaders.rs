@@ -93,6 +93,19 @@ const FAULTS: &[Fault] = &[
         "norm$v[$c] - 2.0 *",
         "0.0 * norm$v[$c] - 2.0 *",
     ),
+    fault("a code longer than any may be", "nearest_code", "&& norm$v[$c] < FAR {", "{"),
+    fault(
+        "a code longer than any may be, of short rows",
+        "nearest_code",
+        "select(vec4<f32>(0.0), factor * e$x, norm < FAR)",
+        "factor * e$x",
+    ),
+    fault(
+        "a code longer than any may be, by subgroups",
+        "nearest_code",
+        "&& own_norm$g < FAR)",
+        ")",
+    ),
     fault(
         "group norm backward without mean(g)",
         "group_norm_bwd",
@@ -217,6 +230,7 @@ const FAULTS: &[Fault] = &[
     ),
     fault("pixel off by one", "upsample2x", "column / 2u)", "(column + 1u) / 2u)"),
     fault("one pixel twice", "upsample2x_bwd", "dy[lower + CV]", "dy[lower]"),
+    fault("tie to a higher index", "argmin_rows", "value[$c] < least {", "value[$c] <= least {"),
     fault(
         "last code of a workgroup left out",
         "code_sums",

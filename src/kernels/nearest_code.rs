@@ -310,6 +310,18 @@ pub fn cases() -> Vec<Case> {
         let huge: Vec<f32> = (0..70 * 3)
             .map(|i| if i % 47 == 20 { 1.0e30 } else { (i * 5 % 13) as f32 - 6.0 })
             .collect();
+
+        // The product of a row with code 5 or 50 would make up for |e|^2, which f32 still holds but
+        // which is past what may be chosen.
+        for d in [3, 68] {
+            let z: Vec<f32> = (0..40 * d).map(|i| if i % d == 0 { 1.0e19 } else { 1.0 }).collect();
+            let long = |i: usize| [5, 50].contains(&(i / d)) && i % d == 0;
+            let far = |i: usize| if long(i) { 1.79e19 } else { (i * 5 % 13) as f32 - 6.0 };
+            let far = [Fill::F32(z), Fill::F32((0..70 * d).map(far).collect())];
+            let kernel = NearestCode { margin, ..NearestCode::new(40, 70, d) };
+            cases.push(case(" long codes", kernel, far).near_ties());
+        }
+
         for cosine in [false, true] {
             let kernel = NearestCode { cosine, margin, ..NearestCode::new(40, 70, 3) };
             let stray = [Fill::F32(z.clone()), Fill::F32(huge.clone())];
