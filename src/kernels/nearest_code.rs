@@ -314,12 +314,12 @@ pub fn cases() -> Vec<Case> {
         // The product of a row with code 5 or 50 would make up for |e|^2, which f32 still holds but
         // which is past what may be chosen.
         for d in [3, 68] {
-            let z: Vec<f32> = (0..40 * d).map(|i| if i % d == 0 { 1.0e19 } else { 1.0 }).collect();
-            let long = |i: usize| [5, 50].contains(&(i / d)) && i % d == 0;
+            let near = |i: usize| if i.is_multiple_of(d) { 1.0e19 } else { 1.0 };
+            let long = |i: usize| [5, 50].contains(&(i / d)) && i.is_multiple_of(d);
             let far = |i: usize| if long(i) { 1.79e19 } else { (i * 5 % 13) as f32 - 6.0 };
-            let far = [Fill::F32(z), Fill::F32((0..70 * d).map(far).collect())];
+            let far = [(0..40 * d).map(near).collect(), (0..70 * d).map(far).collect()];
             let kernel = NearestCode { margin, ..NearestCode::new(40, 70, d) };
-            cases.push(case(" long codes", kernel, far).near_ties());
+            cases.push(case(" long codes", kernel, far.map(Fill::F32)).near_ties());
         }
 
         for cosine in [false, true] {
