@@ -3,40 +3,8 @@
 // logarithm of the softmax denominator, all that the backward pass needs.
 #import attention_tile
 
-struct Dims { lq: u32, lk: u32, heads: u32, scale: f32 }
-@group(0) @binding(8) var<uniform> dims: Dims;
-@group(0) @binding(0) var<storage, read> q: array<Element>;
-@group(0) @binding(1) var<storage, read> k: array<Element>;
-@group(0) @binding(2) var<storage, read> v: array<Element>;
-@group(0) @binding(3) var<storage, read_write> y: array<Element>;
-@group(0) @binding(4) var<storage, read_write> lse: array<f32>;
-
-const Q: u32 = 0u;
-const K: u32 = 1u;
-const V: u32 = 2u;
-
-fn load(source: u32, at: u32) -> Element {
-    if source == Q { return q[at]; }
-    if source == K { return k[at]; }
-    return v[at];
-}
-
 // Of each row group, what the 8 invocations (ty, .) found among their own columns.
 var<workgroup> per_column: array<vec4<f32>, WG>;
-
-fn store4(token: u32, column: u32, value: vec4<f32>) {
-    if column < D4 {
-#if VEC4
-        y[token / 4u + column] = value;
-#else
-        for (var i = 0u; i < 4u; i++) {
-            if 4u * column + i < D {
-                y[token + 4u * column + i] = value[i];
-            }
-        }
-#endif
-    }
-}
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -109,11 +77,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
         if tx < CHUNK4 {
 #unroll chunk in 0..CHUNKS
-            store4(
-                q_base + query$r * width,
-                $chunku * CHUNK4 + tx,
-                result$chunk.r$r / total_mass[$r],
-            );
+            let result_$r_$chunk = result$chunk.r$r / total_mass[$r];
+            store_chunk(Y, q_base + query$r * width, $chunku, tx, result_$r_$chunk);
 #endunroll
         }
     }

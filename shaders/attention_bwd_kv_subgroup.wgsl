@@ -2,45 +2,8 @@
 // p = exp(scale q k' - lse) and dp = dy v', dv = p' dy, dk = scale (p (dp - delta))' q.
 #import attention_lanes
 
-struct Dims { lq: u32, lk: u32, heads: u32, scale: f32 }
-@group(0) @binding(8) var<uniform> dims: Dims;
-@group(0) @binding(0) var<storage, read> q: array<Element>;
-@group(0) @binding(1) var<storage, read> k: array<Element>;
-@group(0) @binding(2) var<storage, read> v: array<Element>;
-@group(0) @binding(3) var<storage, read> dy: array<Element>;
-@group(0) @binding(4) var<storage, read> lse: array<f32>;
-@group(0) @binding(5) var<storage, read> delta: array<f32>;
-@group(0) @binding(6) var<storage, read_write> dk: array<Element>;
-@group(0) @binding(7) var<storage, read_write> dv: array<Element>;
-
-const Q: u32 = 0u;
-const K: u32 = 1u;
-const V: u32 = 2u;
-const DY: u32 = 3u;
-
-fn load(source: u32, at: u32) -> Element {
-    if source == Q { return q[at]; }
-    if source == K { return k[at]; }
-    if source == V { return v[at]; }
-    return dy[at];
-}
-
-fn store4(token: u32, column: u32, key: vec4<f32>, value: vec4<f32>) {
-#if VEC4
-    dk[token / 4u + column] = key;
-    dv[token / 4u + column] = value;
-#else
-#unroll i in 0..4
-    if 4u * column + $iu < D {
-        dk[token + 4u * column + $iu] = key[$i];
-        dv[token + 4u * column + $iu] = value[$i];
-    }
-#endunroll
-#endif
-}
-
 @compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let width = dims.heads * D;
     let q_base = group.z * dims.lq * width + group.y * D;
     let k_base = group.z * dims.lk * width + group.y * D;
@@ -98,7 +61,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #unroll r in 0..RUNS
     if key$r < dims.lk {
 #unroll x in 0..D4
-        store4(k_at$r, $xu, key_sum$r_$x * dims.scale, value_sum$r_$x);
+        store4(DK, k_at$r, $xu, key_sum$r_$x * dims.scale);
+        store4(DV, k_at$r, $xu, value_sum$r_$x);
 #endunroll
     }
 #endunroll

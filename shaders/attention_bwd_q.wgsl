@@ -2,42 +2,6 @@
 // p = exp(scale q k' - lse) and dp = dy v'.
 #import attention_tile
 
-struct Dims { lq: u32, lk: u32, heads: u32, scale: f32 }
-@group(0) @binding(8) var<uniform> dims: Dims;
-@group(0) @binding(0) var<storage, read> q: array<Element>;
-@group(0) @binding(1) var<storage, read> k: array<Element>;
-@group(0) @binding(2) var<storage, read> v: array<Element>;
-@group(0) @binding(3) var<storage, read> dy: array<Element>;
-@group(0) @binding(4) var<storage, read> lse: array<f32>;
-@group(0) @binding(5) var<storage, read> delta: array<f32>;
-@group(0) @binding(6) var<storage, read_write> dq: array<Element>;
-
-const Q: u32 = 0u;
-const K: u32 = 1u;
-const V: u32 = 2u;
-const DY: u32 = 3u;
-
-fn load(source: u32, at: u32) -> Element {
-    if source == Q { return q[at]; }
-    if source == K { return k[at]; }
-    if source == V { return v[at]; }
-    return dy[at];
-}
-
-fn store4(token: u32, column: u32, value: vec4<f32>) {
-    if column < D4 {
-#if VEC4
-        dq[token / 4u + column] = value;
-#else
-        for (var i = 0u; i < 4u; i++) {
-            if 4u * column + i < D {
-                dq[token + 4u * column + i] = value[i];
-            }
-        }
-#endif
-    }
-}
-
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let ty = lane / 8u;
@@ -87,11 +51,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #unroll r in 0..4
     if rows[$r] < dims.lq && tx < CHUNK4 {
 #unroll chunk in 0..CHUNKS
-        store4(
-            q_base + rows[$r] * width,
-            $chunku * CHUNK4 + tx,
-            result$chunk.r$r * dims.scale,
-        );
+        let gradient$r_$chunk = result$chunk.r$r * dims.scale;
+        store_chunk(DQ, q_base + rows[$r] * width, $chunku, tx, gradient$r_$chunk);
 #endunroll
     }
 #endunroll

@@ -1,15 +1,9 @@
 // One categorical draw a row: token = argmin_k E_k / p_k, E_k independent exponentials; a workgroup
 // a row. With GUIDED, row r of the unconditional half meets row `rows + r` of the conditional one,
 // and l = l_u + guidance (l_c - l_u) over log-probabilities.
-#if SUBGROUPS
-#import argmin_subgroup
-#import reduce_subgroup
-#import reduce_max_subgroup
-#else
-#import argmin
-#import reduce
-#import reduce_max
-#endif
+#import workgroup_argmin
+#import workgroup_max
+#import workgroup_sum
 #import exponential
 #import flat
 #import philox

@@ -3,11 +3,7 @@
 // m [rows / rows_per_sample, 2 CHANNELS] = [scale | shift].
 #import flat
 #import element
-#if SUBGROUPS
-#import reduce_subgroup
-#else
-#import reduce
-#endif
+#import workgroup_sum
 
 const CV: u32 = CHANNELS / LANES;
 

@@ -2,11 +2,7 @@
 // g = dy, dy gamma or dy (1 + scale) by MODE, as in layer_norm.
 #import flat
 #import element
-#if SUBGROUPS
-#import reduce_subgroup
-#else
-#import reduce
-#endif
+#import workgroup_sum
 
 const CV: u32 = CHANNELS / LANES;
 

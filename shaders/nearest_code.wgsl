@@ -5,17 +5,7 @@
 // A matrix product whose 64 x 64 tiles of scores never leave the registers: a workgroup takes 64
 // rows and walks the codebook 64 codes at a time; an invocation holds 4 ROW_QUADS rows x 4
 // CODE_QUADS codes of the product, and for each of its rows a running (best, index, second).
-#import flat
-
-struct Dims { n: u32, k: u32 }
-@group(0) @binding(8) var<uniform> dims: Dims;
-@group(0) @binding(0) var<storage, read> z: array<f32>;
-@group(0) @binding(1) var<storage, read> codebook: array<f32>;
-@group(0) @binding(2) var<storage, read_write> idx: array<u32>;
-@group(0) @binding(3) var<storage, read_write> d2: array<f32>;
-#if MARGIN
-@group(0) @binding(4) var<storage, read_write> margin: array<f32>;
-#endif
+#import nearest_best
 
 // Tiles transposed to [channel][row / 4], so that a vec4 is 4 rows (codes) of one channel. 17, not
 // 16: invocations that store neighbouring channels meet different memory banks.
@@ -27,37 +17,6 @@ const WG: u32 = TX * TY;
 var<workgroup> z_tile: array<vec4<f32>, CHUNK * PITCH>;
 var<workgroup> e_tile: array<vec4<f32>, CHUNK * PITCH>;
 
-// No score yet; also the margin of a codebook of one.
-const FAR: f32 = 3e38;
-
-#if COSINE
-// 1 / |x|: lengths below 1e-12 count as it, and a vector too long for f32 counts as zero.
-fn inverse_length(square: f32) -> f32 {
-    return select(0.0, 1.0 / max(sqrt(square), 1e-12), square < FAR);
-}
-#endif
-
-#if MARGIN
-struct Best { value: f32, second: f32, index: u32 }
-#else
-struct Best { value: f32, index: u32 }
-#endif
-
-// Codes come in ascending order, so `<` keeps the lowest index; a NaN is never smaller.
-fn keep(best: Best, score: f32, index: u32) -> Best {
-    let better = score < best.value;
-#if MARGIN
-    let loser = select(score, best.value, better);
-    return Best(
-        select(best.value, score, better),
-        select(best.second, loser, loser < best.second),
-        select(best.index, index, better),
-    );
-#else
-    return Best(select(best.value, score, better), select(best.index, index, better));
-#endif
-}
-
 // The better of two disjoint sets of codes.
 fn merge(a: Best, b: Best) -> Best {
     let swap = b.value < a.value || (b.value == a.value && b.index < a.index);
@@ -67,7 +26,7 @@ fn merge(a: Best, b: Best) -> Best {
     let loser = select(b.value, a.value, swap);
     return Best(value, min(loser, min(a.second, b.second)), index);
 #else
-    return Best(value, index);
+    return Best(value, FAR, index);
 #endif
 }
 
@@ -77,11 +36,89 @@ var<workgroup> seconds: array<f32, WG>;
 #endif
 var<workgroup> indices: array<u32, WG>;
 
+// One channel of a row or code, zero past the last.
 fn z_at(row: u32, channel: u32) -> f32 {
-    return select(0.0, z[min(row, dims.n - 1u) * D + channel], channel < D);
+    let at = min(row, dims.n - 1u) * D + channel;
+#if VEC4
+    return select(0.0, z[at / 4u][at % 4u], channel < D);
+#else
+    return select(0.0, z[at], channel < D);
+#endif
 }
 fn e_at(code: u32, channel: u32) -> f32 {
-    return select(0.0, codebook[min(code, dims.k - 1u) * D + channel], channel < D);
+    let at = min(code, dims.k - 1u) * D + channel;
+#if VEC4
+    return select(0.0, codebook[at / 4u][at % 4u], channel < D);
+#else
+    return select(0.0, codebook[at], channel < D);
+#endif
+}
+
+// Of CHUNK channels of 64 rows or codes, one invocation stages 4 rows at a time: as many channels of
+// them as one load brings.
+#if VEC4
+const LOADED: u32 = 4u;
+fn z_quad(row: u32, x: u32) -> vec4<f32> {
+    return select(vec4<f32>(0.0), z[min(row, dims.n - 1u) * (D / 4u) + x], x < D / 4u);
+}
+fn e_quad(code: u32, x: u32) -> vec4<f32> {
+    return select(vec4<f32>(0.0), codebook[min(code, dims.k - 1u) * (D / 4u) + x], x < D / 4u);
+}
+#else
+const LOADED: u32 = 1u;
+#endif
+const PIECES: u32 = CHUNK / LOADED * 16u;
+
+// Piece `i` of a tile, from channel `first` on.
+fn stage_z(first_row: u32, first: u32, i: u32) {
+    let x = i % (CHUNK / LOADED);
+    let quad = i / (CHUNK / LOADED);
+    let row = first_row + 4u * quad;
+    let at = x * LOADED * PITCH + quad;
+#if VEC4
+    let column = first / 4u + x;
+    let channels = transpose(mat4x4<f32>(
+        z_quad(row, column),
+        z_quad(row + 1u, column),
+        z_quad(row + 2u, column),
+        z_quad(row + 3u, column),
+    ));
+#unroll c in 0..4
+    z_tile[at + $cu * PITCH] = channels[$c];
+#endunroll
+#else
+    z_tile[at] = vec4<f32>(
+        z_at(row, first + x),
+        z_at(row + 1u, first + x),
+        z_at(row + 2u, first + x),
+        z_at(row + 3u, first + x),
+    );
+#endif
+}
+fn stage_e(first_code: u32, first: u32, i: u32) {
+    let x = i % (CHUNK / LOADED);
+    let quad = i / (CHUNK / LOADED);
+    let code = first_code + 4u * quad;
+    let at = x * LOADED * PITCH + quad;
+#if VEC4
+    let column = first / 4u + x;
+    let channels = transpose(mat4x4<f32>(
+        e_quad(code, column),
+        e_quad(code + 1u, column),
+        e_quad(code + 2u, column),
+        e_quad(code + 3u, column),
+    ));
+#unroll c in 0..4
+    e_tile[at + $cu * PITCH] = channels[$c];
+#endunroll
+#else
+    e_tile[at] = vec4<f32>(
+        e_at(code, first + x),
+        e_at(code + 1u, first + x),
+        e_at(code + 2u, first + x),
+        e_at(code + 3u, first + x),
+    );
+#endif
 }
 
 // Merges the TX candidates of a row, adds up the winner's distance and writes the outputs.
@@ -99,7 +136,7 @@ fn finish(candidate: Best, row: u32, tx: u32, lane: u32) {
 #if MARGIN
             best = merge(best, Best(values[i], seconds[i], indices[i]));
 #else
-            best = merge(best, Best(values[i], indices[i]));
+            best = merge(best, Best(values[i], FAR, indices[i]));
 #endif
         }
     }
@@ -113,6 +150,8 @@ fn finish(candidate: Best, row: u32, tx: u32, lane: u32) {
     }
     let of_z = inverse_length(z_square);
     let of_e = inverse_length(e_square);
+#else
+    let of_z = 1.0;
 #endif
     var sum = 0.0;
     for (var channel = tx; channel < D; channel += TX) {
@@ -129,18 +168,8 @@ fn finish(candidate: Best, row: u32, tx: u32, lane: u32) {
         for (var other = 1u; other < TX; other++) {
             sum += values[lane + other];
         }
-        // A NaN has its exponent set and a mantissa; WGSL may assume that comparisons see none.
-        let nan = (bitcast<u32>(sum) & 0x7fffffffu) > 0x7f800000u;
-        idx[row] = select(best.index, 0u, nan);
-        d2[row] = sum;
-#if MARGIN
-#if COSINE
         // The scores were taken with z as it is.
-        margin[row] = select(FAR, of_z * (best.second - best.value), best.second < FAR);
-#else
-        margin[row] = select(FAR, best.second - best.value, best.second < FAR);
-#endif
-#endif
+        write_row(row, best, sum, of_z);
     }
     workgroupBarrier();
 }
@@ -157,11 +186,7 @@ fn main(
     let ty = lane / TX;
 #unroll q in 0..ROW_QUADS
 #unroll r in 0..4
-#if MARGIN
     var best$q_$r = Best(FAR, FAR, 0u);
-#else
-    var best$q_$r = Best(FAR, 0u);
-#endif
 #endunroll
 #endunroll
 
@@ -175,24 +200,14 @@ fn main(
 #endunroll
 #endunroll
         for (var first = 0u; first < D; first += CHUNK) {
-            for (var i = lane; i < CHUNK * 16u; i += WG) {
-                let channel = first + i % CHUNK;
-                let quad = i / CHUNK;
-                let row = first_row + 4u * quad;
-                let code = first_code + 4u * quad;
-                let at = (i % CHUNK) * PITCH + quad;
-                z_tile[at] = vec4<f32>(
-                    z_at(row, channel),
-                    z_at(row + 1u, channel),
-                    z_at(row + 2u, channel),
-                    z_at(row + 3u, channel),
-                );
-                e_tile[at] = vec4<f32>(
-                    e_at(code, channel),
-                    e_at(code + 1u, channel),
-                    e_at(code + 2u, channel),
-                    e_at(code + 3u, channel),
-                );
+            // Rows of a single chunk stay staged.
+            if D > CHUNK || first_code == 0u {
+                for (var i = lane; i < PIECES; i += WG) {
+                    stage_z(first_row, first, i);
+                }
+            }
+            for (var i = lane; i < PIECES; i += WG) {
+                stage_e(first_code, first, i);
             }
             workgroupBarrier();
             for (var channel = 0u; channel < CHUNK; channel++) {
@@ -224,7 +239,7 @@ fn main(
 #endunroll
         }
 #else
-        if code$v + $cu < dims.k {
+        if code$v + $cu < dims.k && norm$v[$c] < FAR {
 #unroll q in 0..ROW_QUADS
 #unroll r in 0..4
             best$q_$r = keep(best$q_$r, norm$v[$c] - 2.0 * dot$q_$r_$v[$c], code$v + $cu);

@@ -1,4 +1,4 @@
-// What `nearest_code` computes, by one subgroup of WG invocations without workgroup memory or
+// What `nearest_code` computes, by one subgroup of WG invocations, its whole workgroup, without workgroup memory or
 // barriers: each owns ROWS rows and walks the whole codebook, WG GROUPS codes at a time. Of these it
 // loads GROUPS itself, and broadcasts hand them round; ties, NaNs and the margin are settled within
 // an invocation.
@@ -10,7 +10,7 @@
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
 ) {
     let first_row = flat_group(group, groups) * (ROWS * WG) + lane;
 #unroll r in 0..ROWS
@@ -65,33 +65,30 @@ fn main(
         }
 #endif
 #unroll g in 0..GROUPS
+        let own_valid$g = select(0u, 1u, own$g < dims.k && own_norm$g < FAR);
 #if COSINE
         let own_factor$g = -2.0 * inverse_length(own_norm$g);
-        let own_valid$g = select(0u, 1u, own$g < dims.k && own_norm$g < FAR);
-#unroll i in 0..WG
-        let factor$g_$i = subgroupBroadcast(own_factor$g, $iu);
-        let valid$g_$i = subgroupBroadcast(own_valid$g, $iu) == 1u;
-#unroll r in 0..ROWS
-        best$r = keep(
-            best$r,
-            select(FAR, factor$g_$i * s$r_$g_$i, valid$g_$i),
-            first + $gu * WG + $iu,
-        );
-#endunroll
-#endunroll
-#else
-#unroll i in 0..WG
-        let norm$g_$i = subgroupBroadcast(own_norm$g, $iu);
-        let valid$g_$i = first + $gu * WG + $iu < dims.k;
-#unroll r in 0..ROWS
-        best$r = keep(
-            best$r,
-            select(FAR, norm$g_$i - 2.0 * s$r_$g_$i, valid$g_$i),
-            first + $gu * WG + $iu,
-        );
-#endunroll
-#endunroll
 #endif
+#unroll i in 0..WG
+        let valid$g_$i = subgroupBroadcast(own_valid$g, $iu) == 1u;
+#if COSINE
+        let factor$g_$i = subgroupBroadcast(own_factor$g, $iu);
+#else
+        let norm$g_$i = subgroupBroadcast(own_norm$g, $iu);
+#endif
+#unroll r in 0..ROWS
+#if COSINE
+        let score$r_$g_$i = factor$g_$i * s$r_$g_$i;
+#else
+        let score$r_$g_$i = norm$g_$i - 2.0 * s$r_$g_$i;
+#endif
+        best$r = keep(
+            best$r,
+            select(FAR, score$r_$g_$i, valid$g_$i),
+            first + $gu * WG + $iu,
+        );
+#endunroll
+#endunroll
 #endunroll
     }
 #unroll r in 0..ROWS

@@ -2,11 +2,7 @@
 // loss = weight (lse - logits[target]), exactly 0 where the weight is 0. A workgroup a row.
 #import flat
 #import element
-#if SUBGROUPS
-#import reduce_max_subgroup
-#else
-#import reduce_max
-#endif
+#import workgroup_max
 
 const KV: u32 = K / LANES;
 

@@ -1,11 +1,7 @@
 // y = softmax(x) or, with LOG, log softmax(x) over each row of x [rows, K]: a workgroup a row.
 #import flat
 #import element
-#if SUBGROUPS
-#import reduce_max_subgroup
-#else
-#import reduce_max
-#endif
+#import workgroup_max
 
 const KV: u32 = K / LANES;
 

@@ -1,10 +1,6 @@
 // y = FACTOR sum of the partials (ACCUM: y += ...), one workgroup, fixed order.
 const WG: u32 = 256u;
-#if SUBGROUPS
-#import reduce_subgroup
-#else
-#import reduce
-#endif
+#import workgroup_sum
 
 struct Dims { p: u32 }
 @group(0) @binding(8) var<uniform> dims: Dims;

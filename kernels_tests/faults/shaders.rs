@@ -94,6 +94,19 @@ const FAULTS: &[Fault] = &[
         "0.0 * norm$v[$c] - 2.0 *",
     ),
     fault("group norm backward without mean(g)", "group_norm_bwd", "- mean_g - xhat", "- xhat"),
+    fault("a code longer than any may be", "nearest_code", "&& norm$v[$c] < FAR {", "{"),
+    fault(
+        "a code longer than any may be, of short rows",
+        "nearest_code",
+        "select(vec4<f32>(0.0), factor * e$x, norm < FAR)",
+        "factor * e$x",
+    ),
+    fault(
+        "a code longer than any may be, by subgroups",
+        "nearest_code",
+        "&& own_norm$g < FAR)",
+        ")",
+    ),
     fault(
         "group norm backward without mean(g xhat)",
         "group_norm_bwd",
@@ -217,6 +230,7 @@ const FAULTS: &[Fault] = &[
     ),
     fault("pixel off by one", "upsample2x", "column / 2u)", "(column + 1u) / 2u)"),
     fault("one pixel twice", "upsample2x_bwd", "dy[lower + CV]", "dy[lower]"),
+    fault("tie to a higher index", "argmin_rows", "value[$c] < least {", "value[$c] <= least {"),
     fault(
         "last code of a workgroup left out",
         "code_sums",
@@ -245,7 +259,7 @@ const FAULTS: &[Fault] = &[
     fault("factor left out", "scale_by", "FACTOR * s[0] * x[i]", "s[0] * x[i] + 0.0 * FACTOR"),
     fault("written instead of added", "copy", "y[i] += x[i];", "y[i] = x[i];"),
     fault("complement of the pattern", "fill", "y[i] = dims.bits;", "y[i] = ~dims.bits;"),
-    fault("last chunk left out", "finish_sums", "s < dims.splits0;", "s + 1u < dims.splits0;"),
+    fault("last chunk left out", "finish_sums", "s < dims.splits$i;", "s + 1u < dims.splits$i;"),
     fault("a result off by one", "fused", "    y0[i] = s", "    y0[i] = 1.0 + s"),
     fault("the neighbour's place", "conv2d_epilogue", "epilogue(at, v);", "epilogue(at + 1u, v);"),
     fault("the neighbour's place", "matmul_epilogue", "epilogue(at, v);", "epilogue(at + 1u, v);"),

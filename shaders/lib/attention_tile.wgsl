@@ -2,17 +2,14 @@
 // of ROWS x TILE scores between "rows" and "columns" (queries and keys, or the reverse).
 //
 // Invocation (ty, tx) owns the scores of rows 4 ty + r with columns tx + 8 s (r, s in 0..4), and of
-// every result row 4 ty + r the vec4 tx of each chunk. A head's D floats are D4 vec4s, taken through
-// workgroup memory in CHUNKS chunks of CHUNK4: any D fits. Rows past the end are staged as zeros.
-//
-// The kernel declares `load(source, at)`, one Element of the tensor it numbers `source`.
-#import element
+// every result row 4 ty + r the vec4 tx of each chunk. A head is taken through workgroup memory in
+// CHUNKS chunks of CHUNK4 vec4s: any D fits. Rows past the end are staged as zeros.
+#import attention_io
 
 const TILE: u32 = 32u;
 const WG: u32 = 2u * ROWS;
 const D4: u32 = (D + 3u) / 4u;
 const STRIDE: u32 = CHUNK4 + 1u;  // padded: rows start in different banks
-const LOWEST: f32 = -3.0e38;
 
 var<workgroup> staged_rows: array<vec4<f32>, ROWS * STRIDE>;
 var<workgroup> staged_columns: array<vec4<f32>, TILE * STRIDE>;
@@ -30,21 +27,6 @@ fn zero_rows() -> Rows {
 
 fn sum4(v: vec4<f32>) -> f32 { return (v.x + v.y) + (v.z + v.w); }
 fn greatest4(v: vec4<f32>) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
-
-// vec4 `column` of the token whose first word is `token`, zero past the head's end.
-fn load4(source: u32, token: u32, column: u32) -> vec4<f32> {
-#if VEC4
-    return load(source, token / 4u + column);
-#else
-    var v = vec4<f32>(0.0);
-    for (var i = 0u; i < 4u; i++) {
-        if 4u * column + i < D {
-            v[i] = load(source, token + 4u * column + i);
-        }
-    }
-    return v;
-#endif
-}
 
 // Vec4 `i` of chunk `chunk` of the tokens from `first` of a tensor [b, length, width]; `base` is the word
 // of the head in the sequence's first token.
@@ -107,4 +89,12 @@ fn add_mixture(result: Rows, ty: u32, tx: u32) -> Rows {
         sum.r3 += p.w * v;
     }
     return sum;
+}
+
+// vec4 `tx` of a chunk of a result, unless it is past the head's end.
+fn store_chunk(sink: u32, token: u32, chunk: u32, tx: u32, value: vec4<f32>) {
+    let column = chunk * CHUNK4 + tx;
+    if column < D4 {
+        store4(sink, token, column, value);
+    }
 }

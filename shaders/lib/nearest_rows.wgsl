@@ -1,29 +1,6 @@
-// What the nearest-code variants share in which an invocation owns whole rows: bindings, the running
-// minimum of a row, and its outputs. D4 is the number of vec4s that hold a row or code.
-#import flat
-
-struct Dims { n: u32, k: u32 }
-@group(0) @binding(8) var<uniform> dims: Dims;
-#if VEC4
-alias Element = vec4<f32>;
-#else
-alias Element = f32;
-#endif
-@group(0) @binding(0) var<storage, read> z: array<Element>;
-@group(0) @binding(1) var<storage, read> codebook: array<Element>;
-@group(0) @binding(2) var<storage, read_write> idx: array<u32>;
-@group(0) @binding(3) var<storage, read_write> d2: array<f32>;
-#if MARGIN
-@group(0) @binding(4) var<storage, read_write> margin: array<f32>;
-#endif
-
-const FAR: f32 = 3e38;  // no score yet; also the margin of a codebook of one
-
-#if COSINE
-fn inverse_length(square: f32) -> f32 {
-    return select(0.0, 1.0 / max(sqrt(square), 1e-12), square < FAR);
-}
-#endif
+// What the nearest-code variants share in which an invocation owns whole rows. D4 is the number of
+// vec4s that hold a row or code.
+#import nearest_best
 
 // Channels 4 x .. 4 x + 3 of a row or code, zero past the last.
 fn quad_of_row(row: u32, x: u32) -> vec4<f32> {
@@ -53,20 +30,6 @@ fn quad_of_code(code: u32, x: u32) -> vec4<f32> {
 #endif
 }
 
-struct Best { value: f32, second: f32, index: u32 }
-
-// Codes come in ascending order, so `<` keeps the lowest index; a NaN is never smaller.
-fn keep(best: Best, score: f32, index: u32) -> Best {
-    let better = score < best.value;
-#if MARGIN
-    let loser = select(score, best.value, better);
-    let second = select(best.second, loser, loser < best.second);
-#else
-    let second = FAR;
-#endif
-    return Best(select(best.value, score, better), second, select(best.index, index, better));
-}
-
 fn finish(best: Best, row: u32) {
 #if COSINE
     var z_square = 0.0;
@@ -79,6 +42,8 @@ fn finish(best: Best, row: u32) {
     }
     let of_z = inverse_length(z_square);
     let of_e = inverse_length(e_square);
+#else
+    let of_z = 1.0;
 #endif
     var sum = 0.0;
     for (var x = 0u; x < D4; x++) {
@@ -89,16 +54,6 @@ fn finish(best: Best, row: u32) {
 #endif
         sum += dot(difference, difference);
     }
-    // A NaN has its exponent set and a mantissa; WGSL may assume that comparisons see none.
-    let nan = (bitcast<u32>(sum) & 0x7fffffffu) > 0x7f800000u;
-    idx[row] = select(best.index, 0u, nan);
-    d2[row] = sum;
-#if MARGIN
-#if COSINE
     // The scores were taken with z as it is.
-    margin[row] = select(FAR, of_z * (best.second - best.value), best.second < FAR);
-#else
-    margin[row] = select(FAR, best.second - best.value, best.second < FAR);
-#endif
-#endif
+    write_row(row, best, sum, of_z);
 }

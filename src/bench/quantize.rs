@@ -1,7 +1,7 @@
 //! The quantiser over a grid of sizes: how its time grows with codes, vectors and components.
 
 use super::plot::{Panel, Series};
-use super::rows::{Row, nearest_code, per_code_sums};
+use super::rows::{Row, nearest_code, per_code_sums, split_nearest_code};
 use super::{Measurement, Report};
 
 const VECTORS: [usize; 3] = [1024, 4096, 16_384];
@@ -10,6 +10,9 @@ const COMPONENTS: [usize; 3] = [4, 64, 256];
 /// Kernel names and what the panels call them.
 const KERNELS: [(&str, &str); 2] =
     [("nearest_code", "nearest code"), ("code_sums", "per-code sums")];
+
+/// Scores that the split form may store: 64 MiB.
+const STORED: usize = 1 << 24;
 
 /// A point of the grid.
 type Point = (usize, usize, usize);
@@ -24,16 +27,24 @@ fn make(kernel: &str, (n, k, d): Point) -> Row {
     if kernel == KERNELS[0].0 { nearest_code(n, k, d) } else { per_code_sums(n, k, d) }
 }
 
-/// Nearest code and per-code sums at every point. The smallest number of vectors, with up to 1024
-/// codes of up to 64 components, serves quick runs.
+/// Nearest code and per-code sums at every point, and the two launches of the split form where its
+/// scores can be stored. The smallest number of vectors, with up to 1024 codes of up to 64
+/// components, serves quick runs.
 pub fn grid() -> Vec<Row> {
+    let small = |(n, k, d): Point| n == VECTORS[0] && k <= 1024 && d <= 64;
     let mut rows = vec![];
     for (kernel, _) in KERNELS {
-        for (n, k, d) in points() {
-            rows.push(make(kernel, (n, k, d)).small(n == VECTORS[0] && k <= 1024 && d <= 64));
-        }
+        rows.extend(points().map(|point| make(kernel, point).small(small(point))));
+    }
+    for point in split_points() {
+        let (n, k, d) = point;
+        rows.extend(split_nearest_code(n, k, d).map(|row| row.small(small(point))));
     }
     rows
+}
+
+fn split_points() -> impl Iterator<Item = Point> {
+    points().filter(|&(n, k, _)| n * k <= STORED)
 }
 
 /// Time per vector over the number of codes: a curve for each number of vectors and components.
@@ -78,7 +89,9 @@ mod tests {
     fn the_grid_is_complete() {
         let rows = grid();
         let names: BTreeSet<&str> = rows.iter().map(|r| r.name.as_str()).collect();
-        assert_eq!(names.len(), 2 * VECTORS.len() * CODES.len() * COMPONENTS.len());
+        let points = VECTORS.len() * CODES.len() * COMPONENTS.len();
+        assert_eq!(names.len(), 2 * (points + split_points().count()));
+        assert_eq!(names.len(), rows.len());
         assert!(rows.iter().any(|r| r.small) && rows.iter().any(|r| !r.small));
     }
 }

@@ -1,7 +1,7 @@
 //! Scaled dot-product attention (Vaswani et al. 2017), forward, in tiles: no row of scores is ever
 //! held in memory (Milakov & Gimelshein 2018; Dao et al. 2022).
 
-use super::attention_variants;
+use super::attention_variants::{self, Lanes};
 use super::cpu::attention;
 use super::{
     Bind, Caps, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, coop, flag, int, wrong_binds,
@@ -22,6 +22,26 @@ pub struct AttentionShape {
     pub d: usize,
     /// Factor of the scores, usually 1 / sqrt(d).
     pub scale: f32,
+}
+
+/// What a kernel owns rows of and computes: the switches of `shaders/lib/attention_io.wgsl`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Pass {
+    /// Queries; the result.
+    Forward,
+    /// Queries; their gradient.
+    Queries,
+    /// Keys; their gradient and that of the values.
+    Keys,
+}
+
+impl Pass {
+    pub(super) fn consts(self) -> Vec<Const> {
+        match self {
+            Pass::Forward => vec![flag("BACKWARD", false)],
+            pass => vec![flag("BACKWARD", true), flag("KEYS", pass == Pass::Keys)],
+        }
+    }
 }
 
 /// Queries (or keys) a workgroup of the baseline handles, and the columns of every tile: `TILE` of
@@ -53,20 +73,22 @@ impl AttentionShape {
     }
     /// Of a tile of `rows` queries (or keys). A head is staged in as few chunks of at most 8 vec4s as
     /// hold it, all of one size.
-    pub(super) fn consts_by(&self, rows: usize) -> Vec<Const> {
+    pub(super) fn consts_by(&self, pass: Pass, rows: usize) -> Vec<Const> {
         let vectors = self.d.div_ceil(4);
         let chunks = vectors.div_ceil(8);
-        vec![
+        let mut consts = pass.consts();
+        consts.extend([
             int("ROWS", rows),
             flag("VEC4", self.d.is_multiple_of(4)),
             int("D", self.d),
             int("CHUNKS", chunks),
             int("CHUNK4", vectors.div_ceil(chunks)),
-        ]
+        ]);
+        consts
     }
     /// Of the baseline.
-    pub(super) fn consts(&self) -> Vec<Const> {
-        self.consts_by(TILE)
+    pub(super) fn consts(&self, pass: Pass) -> Vec<Const> {
+        self.consts_by(pass, TILE)
     }
     pub(super) fn dims(&self) -> Vec<u32> {
         vec![self.lq as u32, self.lk as u32, self.heads as u32, self.scale.to_bits()]
@@ -144,7 +166,7 @@ impl Kernel for Attention {
         include_str!("../../shaders/attention.wgsl")
     }
     fn consts(&self) -> Vec<Const> {
-        self.shape.consts()
+        self.shape.consts(Pass::Forward)
     }
     fn dims(&self) -> Vec<u32> {
         self.shape.dims()
@@ -161,10 +183,13 @@ impl Kernel for Attention {
     }
     fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
         let s = &self.shape;
-        let wgsl = ("attention_subgroup", include_str!("../../shaders/attention_subgroup.wgsl"));
-        let runs = if s.d <= 64 { 2 } else { 1 };
+        let lanes = Lanes {
+            pass: Pass::Forward,
+            wgsl: ("attention_subgroup", include_str!("../../shaders/attention_subgroup.wgsl")),
+            runs: if s.d <= 64 { 2 } else { 1 },
+        };
         let mut all = coop::offer_attention(self, caps);
-        all.extend(attention_variants::variants(self, s, wgsl, s.lq, runs, caps));
+        all.extend(attention_variants::variants(self, s, lanes, caps));
         all
     }
     fn cost(&self) -> Cost {

@@ -2,8 +2,8 @@
 //! y dy: ds = scale p (dp - delta), dq = ds k, dk = ds' q, dv = p' dy. Two kernels, one that owns
 //! keys and one that owns queries, so that nothing is added atomically.
 
-use super::attention::{AttentionShape, label, shapes};
-use super::attention_variants;
+use super::attention::{AttentionShape, Pass, label, shapes};
+use super::attention_variants::{self, Lanes};
 use super::cpu::attention;
 use super::{
     Bind, Caps, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, flag, grid_1d, int,
@@ -144,7 +144,7 @@ impl Kernel for AttentionBwdKv {
         include_str!("../../shaders/attention_bwd_kv.wgsl")
     }
     fn consts(&self) -> Vec<Const> {
-        self.shape.consts()
+        self.shape.consts(Pass::Keys)
     }
     fn dims(&self) -> Vec<u32> {
         self.shape.dims()
@@ -161,13 +161,15 @@ impl Kernel for AttentionBwdKv {
         self.shape.grid(self.shape.lk)
     }
     fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
-        let s = &self.shape;
-        let wgsl = (
-            "attention_bwd_kv_subgroup",
-            include_str!("../../shaders/attention_bwd_kv_subgroup.wgsl"),
-        );
-        let runs = if s.d <= 32 { 2 } else { 1 };
-        attention_variants::variants(self, s, wgsl, s.lk, runs, caps)
+        let lanes = Lanes {
+            pass: Pass::Keys,
+            wgsl: (
+                "attention_bwd_kv_subgroup",
+                include_str!("../../shaders/attention_bwd_kv_subgroup.wgsl"),
+            ),
+            runs: if self.shape.d <= 32 { 2 } else { 1 },
+        };
+        attention_variants::variants(self, &self.shape, lanes, caps)
     }
     fn cost(&self) -> Cost {
         let words: usize = self.lens().iter().sum();
@@ -243,7 +245,7 @@ impl Kernel for AttentionBwdQ {
         include_str!("../../shaders/attention_bwd_q.wgsl")
     }
     fn consts(&self) -> Vec<Const> {
-        self.shape.consts()
+        self.shape.consts(Pass::Queries)
     }
     fn dims(&self) -> Vec<u32> {
         self.shape.dims()
@@ -260,13 +262,15 @@ impl Kernel for AttentionBwdQ {
         self.shape.grid(self.shape.lq)
     }
     fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
-        let s = &self.shape;
-        let wgsl = (
-            "attention_bwd_q_subgroup",
-            include_str!("../../shaders/attention_bwd_q_subgroup.wgsl"),
-        );
-        let runs = if s.d <= 32 { 2 } else { 1 };
-        attention_variants::variants(self, s, wgsl, s.lq, runs, caps)
+        let lanes = Lanes {
+            pass: Pass::Queries,
+            wgsl: (
+                "attention_bwd_q_subgroup",
+                include_str!("../../shaders/attention_bwd_q_subgroup.wgsl"),
+            ),
+            runs: if self.shape.d <= 32 { 2 } else { 1 },
+        };
+        attention_variants::variants(self, &self.shape, lanes, caps)
     }
     fn cost(&self) -> Cost {
         let words: usize = self.lens().iter().sum();

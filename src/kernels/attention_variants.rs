@@ -1,7 +1,7 @@
 //! Variants of the attention kernels: taller tiles for GPUs with the workgroup memory for them, and
 //! `shaders/lib/attention_lanes.wgsl` for adapters whose subgroups are the lanes of a vector register.
 
-use super::attention::AttentionShape;
+use super::attention::{AttentionShape, Pass};
 use super::variant::Variant;
 use super::{Caps, Kernel, Needs, flag, int};
 use std::sync::Arc;
@@ -12,33 +12,42 @@ const SMALL: usize = 1 << 15;
 const TALL: usize = 64;
 const TALL_BYTES: u32 = 24 << 10;
 
-/// Other implementations of `kernel`, which owns the `rows` queries or keys of a sequence: by `wgsl`, a
-/// file stem and its text, with `runs` rows an invocation, and by its own WGSL with taller tiles.
+/// The implementation by one subgroup.
+pub(super) struct Lanes {
+    pub pass: Pass,
+    /// File stem and text.
+    pub wgsl: (&'static str, &'static str),
+    /// Rows of an invocation.
+    pub runs: usize,
+}
+
+/// Other implementations of `kernel`: by subgroups, and by its own WGSL with taller tiles.
 pub(super) fn variants<K: Kernel + Clone + 'static>(
     kernel: &K,
     shape: &AttentionShape,
-    wgsl: (&'static str, &'static str),
-    rows: usize,
-    runs: usize,
+    Lanes { pass, wgsl, runs }: Lanes,
     caps: &Caps,
 ) -> Vec<Arc<dyn Kernel>> {
+    let rows = if pass == Pass::Keys { shape.lk } else { shape.lq };
     let mut variants = vec![];
     if shape.lq * shape.lk * shape.d < SMALL {
         return variants;
     }
     if let Some(lanes) = caps.software_lanes() {
+        let mut consts = pass.consts();
+        consts.extend([
+            flag("VEC4", shape.d.is_multiple_of(4)),
+            int("D", shape.d),
+            int("D4", shape.d.div_ceil(4)),
+            int("WG", lanes),
+            int("RUNS", runs),
+        ]);
         let variant = Variant {
             kernel: kernel.clone(),
             name: format!("subgroup of {lanes}, {} rows", lanes * runs),
             wgsl: Some(wgsl),
             needs: Needs { subgroups: true, ..Needs::default() },
-            consts: vec![
-                flag("VEC4", shape.d.is_multiple_of(4)),
-                int("D", shape.d),
-                int("D4", shape.d.div_ceil(4)),
-                int("WG", lanes),
-                int("RUNS", runs),
-            ],
+            consts,
             dims: kernel.dims(),
             grid: shape.grid_by(rows, lanes * runs),
         };
@@ -50,7 +59,7 @@ pub(super) fn variants<K: Kernel + Clone + 'static>(
             name: format!("{TALL} rows"),
             wgsl: None,
             needs: Needs::default(),
-            consts: shape.consts_by(TALL),
+            consts: shape.consts_by(pass, TALL),
             dims: kernel.dims(),
             grid: shape.grid_by(rows, TALL),
         };

@@ -1,21 +1,24 @@
 //! The second stage of several split sums in one launch: those of a layer's weights and bias, or of a
 //! few layers. Every sum keeps the order that it has in a launch of its own.
 
-use super::generated::Generated;
-use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, MAX_BINDS, Real, SumPartials, grid_1d};
+use super::{
+    Bind, Case, Const, Cost, Fill, Io, Kernel, MAX_BINDS, Real, SumPartials, flag, grid_1d, int,
+    wrong_binds,
+};
 use crate::naive_forms;
-use std::fmt::Write;
 
 /// Sums of one launch, at most: each binds its partials and its output.
 pub const MAX_PARTS: usize = MAX_BINDS / 2;
 /// Invocations of a workgroup.
 const WG: usize = 64;
+/// Switches of each part.
+const SWITCHES: [(&str, &str); MAX_PARTS] =
+    [("VEC4_0", "ACCUM_0"), ("VEC4_1", "ACCUM_1"), ("VEC4_2", "ACCUM_2"), ("VEC4_3", "ACCUM_3")];
 
 /// Bindings: the partials of each part, then the output of each part.
 #[derive(Debug, Clone)]
 pub struct FinishSums {
     parts: Vec<SumPartials>,
-    wgsl: Generated,
 }
 
 /// Elements of a vector of the shader.
@@ -31,8 +34,7 @@ fn groups(part: &SumPartials) -> usize {
 impl FinishSums {
     /// At most [`MAX_PARTS`] of them.
     pub fn new(parts: Vec<SumPartials>) -> Self {
-        let wgsl = Generated(text(&parts));
-        FinishSums { parts, wgsl }
+        FinishSums { parts }
     }
 
     /// The parts one by one, each through its own kernel.
@@ -40,11 +42,12 @@ impl FinishSums {
         let count = self.parts.len();
         let (partials, outs) = io.binds.split_at_mut(count);
         for ((part, partials), out) in self.parts.iter().zip(partials).zip(outs) {
+            let (Bind::In(partials), Bind::Out(out)) = (partials, out) else {
+                wrong_binds(self.name())
+            };
             let mut one = Io::<T>::new(io.step);
-            if let (Bind::In(partials), Bind::Out(out)) = (partials, out) {
-                one.binds[0] = Bind::In(partials);
-                one.binds[1] = Bind::Out(out);
-            }
+            one.binds[0] = Bind::In(partials);
+            one.binds[1] = Bind::Out(out);
             run(part, &mut one);
         }
     }
@@ -54,56 +57,19 @@ impl FinishSums {
     }
 }
 
-fn text(parts: &[SumPartials]) -> String {
-    let (mut bindings, mut dims, mut branches) = (String::new(), String::new(), String::new());
-    // Writing to a String cannot fail.
-    for (i, part) in parts.iter().enumerate() {
-        let element = if width(part) == 4 { "vec4<f32>" } else { "f32" };
-        let out = parts.len() + i;
-        let _ = writeln!(
-            bindings,
-            "@group(0) @binding({i}) var<storage, read> partials{i}: array<{element}>;\n\
-             @group(0) @binding({out}) var<storage, read_write> y{i}: array<{element}>;"
-        );
-        let _ = write!(dims, " groups{i}: u32, n{i}: u32, splits{i}: u32,");
-        let assign = if part.accum { "+=" } else { "=" };
-        let _ = writeln!(
-            branches,
-            "    if group < dims.groups{i} {{\n        \
-             let i = group * {WG}u + lane;\n        \
-             if i < dims.n{i} {{\n            \
-             var sum = partials{i}[i];\n            \
-             for (var s = 1u; s < dims.splits{i}; s++) {{\n                \
-             sum += partials{i}[s * dims.n{i} + i];\n            }}\n            \
-             y{i}[i] {assign} sum;\n        }}\n        return;\n    }}\n    \
-             group -= dims.groups{i};"
-        );
-    }
-    format!(
-        "// Generated for {} sums; each is sum_partials.wgsl.\n#import flat\n\n\
-         struct Dims {{{dims} }}  // workgroups, elements, splits of each\n\
-         @group(0) @binding(8) var<uniform> dims: Dims;\n{bindings}\n\
-         @compute @workgroup_size({WG})\nfn main(\n    \
-         @builtin(workgroup_id) workgroup: vec3<u32>,\n    \
-         @builtin(num_workgroups) workgroups: vec3<u32>,\n    \
-         @builtin(local_invocation_index) lane: u32,\n) {{\n    \
-         var group = flat_group(workgroup, workgroups);\n{branches}}}\n",
-        parts.len()
-    )
-}
-
 impl Kernel for FinishSums {
     fn name(&self) -> &'static str {
         "finish_sums"
     }
-    fn shader(&self) -> &'static str {
-        "generated finish_sums"
-    }
-    fn wgsl(&self) -> &str {
-        &self.wgsl
+    fn wgsl(&self) -> &'static str {
+        include_str!("../../shaders/finish_sums.wgsl")
     }
     fn consts(&self) -> Vec<Const> {
-        vec![]
+        let mut consts = vec![int("PARTS", self.parts.len())];
+        for (part, (vec4, accum)) in self.parts.iter().zip(SWITCHES) {
+            consts.extend([flag(vec4, width(part) == 4), flag(accum, part.accum)]);
+        }
+        consts
     }
     fn dims(&self) -> Vec<u32> {
         let of = |p: &SumPartials| [groups(p), p.n / width(p), p.splits].map(|v| v as u32);

@@ -16,6 +16,7 @@
 //! New kernel = `shaders/k.wgsl` + `src/kernels/k.rs` + one line in [`registry`].
 
 pub mod adamw;
+pub mod argmin_rows;
 pub mod attention;
 pub mod attention_bwd;
 mod attention_variants;
@@ -254,6 +255,7 @@ pub fn registry() -> Vec<Entry> {
         Entry { name: "upsample2x", cases: upsample2x::cases },
         Entry { name: "upsample2x_bwd", cases: upsample2x::bwd_cases },
         Entry { name: "nearest_code", cases: nearest_code::cases },
+        Entry { name: "argmin_rows", cases: argmin_rows::cases },
         Entry { name: "code_sums", cases: code_sums::cases },
         Entry { name: "gather", cases: gather::cases },
         Entry { name: "ema_counts", cases: ema_codebook::counts_cases },

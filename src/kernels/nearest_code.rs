@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// idx = argmin_k |e_k|^2 - 2 z.e_k, the lowest index winning ties; d2 = |z - e_idx|^2, infinite
 /// where it overflows f32; margin = second best - best of the criterion: by how much the choice was
 /// made, 3e38 with no second. A row with a NaN gives index 0 and a NaN distance; a code with a NaN
-/// or with |e|^2 over 3e38 is never chosen.
+/// or with |e|^2 of 3e38 or more is never chosen, unless it is code 0 and no other can be.
 ///
 /// With `cosine` rows and codes are compared by direction: z and e stand for z / |z| and e / |e|
 /// everywhere, and the criterion is -2 z.e, as all norms are 1. Lengths below 1e-12 count as it, so
@@ -47,15 +47,22 @@ impl NearestCode {
         NearestCode { n, k, d, cosine: false, margin: false }
     }
 
-    /// Channels staged in workgroup memory at a time: at most 16, in equal parts.
+    /// Whether the shaders read vec4s.
+    fn vec4(&self) -> bool {
+        self.d.is_multiple_of(4)
+    }
+
+    /// Channels staged in workgroup memory at a time: at most 16, in equal parts of whole loads.
     fn chunk(&self) -> usize {
-        self.d.div_ceil(self.d.div_ceil(16))
+        let chunk = self.d.div_ceil(self.d.div_ceil(16));
+        if self.vec4() { chunk.next_multiple_of(4) } else { chunk }
     }
 
     /// Constants of the baseline's shader, with 4 `row_quads` rows x 4 `code_quads` codes of the
     /// 64 x 64 scores in the registers of an invocation.
     fn tile_consts(&self, row_quads: usize, code_quads: usize) -> Vec<Const> {
         vec![
+            flag("VEC4", self.vec4()),
             int("D", self.d),
             int("CHUNK", self.chunk()),
             int("ROW_QUADS", row_quads),
@@ -78,18 +85,21 @@ impl NearestCode {
         .arc()
     }
 
-    fn by_short_rows(&self) -> Arc<dyn Kernel> {
+    /// For GPUs: `rows` of 8 components or less in the registers of an invocation.
+    fn by_short_rows(&self, rows: usize) -> Arc<dyn Kernel> {
+        let mut consts = self.row_consts();
+        consts.push(int("ROWS", rows));
         Variant {
             kernel: self.clone(),
-            name: "short rows".into(),
+            name: format!("short rows, {rows} each"),
             wgsl: Some((
                 "nearest_code_short",
                 include_str!("../../shaders/nearest_code_short.wgsl"),
             )),
             needs: Needs::default(),
-            consts: self.row_consts(),
+            consts,
             dims: self.dims(),
-            grid: grid_1d(self.n, 64),
+            grid: grid_1d(self.n, 64 * rows),
         }
         .arc()
     }
@@ -99,7 +109,7 @@ impl NearestCode {
         vec![
             int("D", self.d),
             int("D4", self.d.div_ceil(4)),
-            flag("VEC4", self.d.is_multiple_of(4)),
+            flag("VEC4", self.vec4()),
             flag("COSINE", self.cosine),
             flag("MARGIN", self.margin),
         ]
@@ -226,7 +236,7 @@ impl Kernel for NearestCode {
         let lanes = caps.software_lanes();
         let mut variants: Vec<_> = lanes.map(|lanes| self.by_subgroup(lanes)).into_iter().collect();
         if self.d <= 8 {
-            variants.push(self.by_short_rows());
+            variants.extend([1, 4].map(|rows| self.by_short_rows(rows)));
         }
         if work >= 16 * SMALL {
             variants.extend([self.by_tile(1, 1), self.by_tile(2, 2)]);
@@ -306,6 +316,18 @@ pub fn cases() -> Vec<Case> {
         let huge: Vec<f32> = (0..70 * 3)
             .map(|i| if i % 47 == 20 { 1.0e30 } else { (i * 5 % 13) as f32 - 6.0 })
             .collect();
+
+        // The product of a row with code 5 or 50 would make up for |e|^2, which f32 still holds but
+        // which is past what may be chosen.
+        for d in [3, 68] {
+            let near = |i: usize| if i.is_multiple_of(d) { 1.0e19 } else { 1.0 };
+            let long = |i: usize| [5, 50].contains(&(i / d)) && i.is_multiple_of(d);
+            let far = |i: usize| if long(i) { 1.79e19 } else { (i * 5 % 13) as f32 - 6.0 };
+            let far = [(0..40 * d).map(near).collect(), (0..70 * d).map(far).collect()];
+            let kernel = NearestCode { margin, ..NearestCode::new(40, 70, d) };
+            cases.push(case(" long codes", kernel, far.map(Fill::F32)).near_ties());
+        }
+
         for cosine in [false, true] {
             let kernel = NearestCode { cosine, margin, ..NearestCode::new(40, 70, 3) };
             let stray = [Fill::F32(z.clone()), Fill::F32(huge.clone())];

@@ -11,6 +11,7 @@ const FRAGMENTS: &[(&str, &str)] = fragments![
     "activations",
     "argmin",
     "argmin_subgroup",
+    "attention_io",
     "attention_lanes",
     "attention_tile",
     "coop",
@@ -24,6 +25,7 @@ const FRAGMENTS: &[(&str, &str)] = fragments![
     "gemm_narrow",
     "gemm_subgroup",
     "group_stats",
+    "nearest_best",
     "nearest_rows",
     "partials",
     "philox",
@@ -35,6 +37,9 @@ const FRAGMENTS: &[(&str, &str)] = fragments![
     "silu",
     "step",
     "subgroup",
+    "workgroup_argmin",
+    "workgroup_max",
+    "workgroup_sum",
 ];
 
 pub fn find(name: &str) -> Option<&'static str> {

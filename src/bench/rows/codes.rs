@@ -1,11 +1,12 @@
 //! The quantiser: nearest codes, per-code sums, the codebook's update.
 
 use super::{Row, fills};
-use crate::kernels::Fill;
+use crate::kernels::argmin_rows::ArgminRows;
 use crate::kernels::code_sums::CodeSums;
 use crate::kernels::ema_codebook::EmaCodebook;
 use crate::kernels::gather::Gather;
 use crate::kernels::nearest_code::NearestCode;
+use crate::kernels::{Fill, Matmul};
 
 /// `n` vectors of `d` components against `k` codes.
 pub fn nearest_code(n: usize, k: usize, d: usize) -> Row {
@@ -13,6 +14,21 @@ pub fn nearest_code(n: usize, k: usize, d: usize) -> Row {
     let detail = format!("{n}x{d} vs {k}");
     let inputs = [Fill::normal(), Fill::normal()];
     Row::new(&detail, NearestCode::new(n, k, d), check, fills(inputs, 2)).near_ties()
+}
+
+/// What the fused kernel is compared with: all scores of [`nearest_code`] by a product, stored, and
+/// then the least of every row.
+pub fn split_nearest_code(n: usize, k: usize, d: usize) -> [Row; 2] {
+    let detail = format!("of a split nearest code {n}x{d} vs {k}");
+    let product = Matmul { tb: true, bias: true, ..Matmul::new(n, d, k) };
+    let rows = 68.min(160_000_000 / (2 * k * d)).next_multiple_of(4);
+    let check = Matmul { m: n.min(rows), ..product.clone() };
+    let argmin = |rows| ArgminRows { rows, k };
+    let few = argmin(n.min(67));
+    [
+        Row::new(&detail, product, check, fills(vec![Fill::normal(); 3], 1)),
+        Row::new(&detail, argmin(n), few, fills([Fill::normal()], 1)),
+    ]
 }
 
 /// Sums of `n` vectors of `d` components by code, of `k` codes.

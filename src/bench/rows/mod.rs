@@ -6,7 +6,7 @@ mod elementwise;
 mod norms;
 mod products;
 
-pub use codes::{nearest_code, per_code_sums};
+pub use codes::{nearest_code, per_code_sums, split_nearest_code};
 
 use crate::kernels::{Case, Cost, Fill, Kernel, StepScalars};
 

@@ -10,19 +10,20 @@ use rayon::prelude::*;
 
 /// See [`crate::kernels::attention_bwd::AttentionDelta`].
 pub fn delta(s: &AttentionShape, y: &[f32], dy: &[f32], delta: &mut [f32]) {
-    delta.par_chunks_mut(s.heads * s.lq).enumerate().for_each(|(b, delta)| {
-        math::vectorised(
-            #[inline(always)]
-            || {
-                for (head, delta) in delta.chunks_exact_mut(s.lq).enumerate() {
+    delta.par_chunks_mut(s.lq).enumerate().for_each(|(row, delta)| {
+        let (b, head) = (row / s.heads, row % s.heads);
+        delta.par_chunks_mut(UNIT).enumerate().for_each(|(unit, delta)| {
+            math::vectorised(
+                #[inline(always)]
+                || {
                     for (i, delta) in delta.iter_mut().enumerate() {
-                        let at = s.query(b, head, i);
+                        let at = s.query(b, head, unit * UNIT + i);
                         let (y, dy) = (&y[at..at + s.d], &dy[at..at + s.d]);
                         *delta = reduce::sum2(y, dy, |y, dy| y * dy);
                     }
-                }
-            },
-        );
+                },
+            );
+        });
     });
 }
 

@@ -1,0 +1,6 @@
+// workgroup_argmin(value, index, lane): by subgroups where the kernel says SUBGROUPS, else by a tree.
+#if SUBGROUPS
+#import argmin_subgroup
+#else
+#import argmin
+#endif
