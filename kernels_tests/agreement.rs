@@ -31,13 +31,15 @@ use vqforge::train::{Console, Job, Material, Session, Snapshot, diffusion, optim
 
 const STEPS: u64 = 10;
 
+type MakeJob = Box<dyn Fn(&Config) -> Box<dyn Job>>;
+
 /// A model and its data, before there is a device.
 struct Recipe {
     what: &'static str,
     config: Config,
     tape: Tape,
     table: ParamTable,
-    job: Box<dyn Fn(&Config) -> Box<dyn Job>>,
+    job: MakeJob,
 }
 
 /// A run of a recipe.
