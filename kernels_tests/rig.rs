@@ -104,6 +104,7 @@ impl Rig {
                     "{place}.{name}[{i}]: the formula gives {formula}, torch {want} +- {rounding:e}"
                 );
                 let tolerance = bound.max(4.0 * torch) + U * want.abs();
+                assert!(tolerance.is_finite(), "{place}.{name}[{i}]: no bound");
                 let error = (got - want).abs();
                 assert!(
                     error <= tolerance,
