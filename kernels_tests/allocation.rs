@@ -6,13 +6,17 @@
 //! blocks of 63 jobs (crossbeam-deque's `Injector`), and a step of one lane is one such job. Hence
 //! "nothing" means: at most one block of that size for every 63 jobs, and not a byte beside.
 
+#[expect(dead_code, reason = "of the helpers, some are used here")]
+#[path = "device.rs"]
+mod devices;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering::Relaxed};
 use vqforge::config::{Config, RateSchedule};
 use vqforge::data::Dataset;
 use vqforge::data::split::Split;
-use vqforge::device::{self, CpuDevice, Device, Launch, Range};
+use vqforge::device::{CpuDevice, Device};
 use vqforge::kernels::nearest_code::NearestCode;
 use vqforge::kernels::{Kernel, StepScalars};
 use vqforge::tape::Precision;
@@ -203,48 +207,25 @@ fn nearest_code_keeps_no_scores() {
     const N: usize = 1 << 16;
     const D: usize = 2;
     let mut device = CpuDevice::new(2).expect("device");
-    let kernel = Arc::new(NearestCode::new(N, N, D));
-    let lens = kernel.lens();
-    let mut binds = vec![];
-    for len in lens {
-        let buffer = device.create_buffer(len, "binding").expect("buffer");
-        binds.push(Range { buffer, offset: 0, len });
-    }
+    let kernel: Arc<dyn Kernel> = Arc::new(NearestCode::new(N, N, D));
     // A lattice of 256 x 256 points: every score is exact, and row i is code i.
     let points: Vec<u32> =
         (0..N).flat_map(|i| [i / 256, i % 256]).map(|x| (x as f32).to_bits()).collect();
-    for range in &binds[..2] {
-        device.write(range.buffer, 0, &points).expect("write");
-    }
-    let launch = Launch { kernel, binds: binds.clone() };
-    let list = device.prepare(&[launch], &mut |_, _| {}).expect("prepare");
+    let binds = devices::bind(&mut device, &*kernel, &[points.clone(), points]);
+    let list = devices::list(&mut device, &kernel, &binds);
     allocations(|| device.run(&[list], &StepScalars::default()).expect("run"));
     let peak = PEAK.load(Relaxed);
     println!("nearest code of {N} rows among {N} codes: {peak} bytes at most");
     let bound = 4 * 2 * N * (D + 2);
     assert!(0 < peak && peak as usize <= bound, "{peak} bytes > {bound}");
-    let mut idx = vec![0; N];
-    device.read(binds[2].buffer, 0, &mut idx).expect("read");
+    let idx = devices::read(&mut device, binds[2]);
     assert!(idx.iter().enumerate().all(|(i, &k)| k as usize == i));
-}
-
-/// The adapter under test, as in the kernel tests.
-fn gpu() -> Option<Box<dyn Device>> {
-    let name = std::env::var("VQFORGE_TEST_DEVICE").ok();
-    let found =
-        || device::list().into_iter().find(|d| d.kind != "cpu").map(|d| d.index.to_string());
-    let Some(name) = name.or_else(found) else {
-        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "no Vulkan adapter");
-        eprintln!("SKIPPED on the GPU: no adapter here");
-        return None;
-    };
-    Some(device::open(&name, 0).unwrap_or_else(|e| panic!("{e}")))
 }
 
 fn on_the_gpu() {
     const STEPS: usize = 8;
     for (name, start, precision) in JOBS {
-        let Some(device) = gpu() else { return };
+        let Some(device) = devices::own_gpu() else { return };
         let (mut session, mut job) = start(device, precision);
         steps(&mut session, &mut *job, WARM_UP);
         let before = session.store.device.stats();

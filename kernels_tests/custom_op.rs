@@ -5,10 +5,13 @@
 mod example;
 
 use crate::compare::within_bound;
+use crate::device::{bind, floats, list, read};
 use crate::engine;
 use crate::gradients::prove;
+use crate::rig::U;
+use crate::roundings::DEVIATIONS;
 use std::sync::Arc;
-use vqforge::device::{Device, Launch, Range};
+use vqforge::device::Device;
 use vqforge::kernels::{Bind, Bounded, Fill, Io, Kernel, StepScalars};
 
 #[test]
@@ -23,9 +26,9 @@ fn its_gradient_is_a_slope() {
 
 #[test]
 fn its_shader_equals_its_formula() {
-    for device in engine::devices() {
+    for place in engine::places() {
         for (n, backward, accum) in [(1, false, false), (65, true, false), (4100, true, true)] {
-            check(engine::another(&*device), example::Gauss { n, backward, accum });
+            check((place.fresh)(), example::Gauss { n, backward, accum });
         }
     }
 }
@@ -33,20 +36,12 @@ fn its_shader_equals_its_formula() {
 fn check(mut device: Box<dyn Device>, kernel: example::Gauss) {
     let inputs: Vec<Vec<u32>> =
         (0..kernel.lens().len()).map(|i| Fill::normal().bits(kernel.n, i as u64)).collect();
-    let binds: Vec<Range> = inputs
-        .iter()
-        .map(|words| {
-            let buffer = device.create_buffer(words.len(), "x").expect("buffer");
-            device.write(buffer, 0, words).expect("write");
-            Range { buffer, offset: 0, len: words.len() }
-        })
-        .collect();
-    let launch = Launch { kernel: Arc::new(kernel.clone()), binds: binds.clone() };
-    let list = device.prepare(&[launch], &mut |_, _| {}).expect("prepare");
+    let binds = bind(&mut *device, &kernel, &inputs);
+    let launched: Arc<dyn Kernel> = Arc::new(kernel.clone());
+    let list = list(&mut *device, &launched, &binds);
     device.run(&[list], &StepScalars::default()).expect("run");
     let last = binds.len() - 1;
-    let mut got = vec![0; kernel.n];
-    device.read(binds[last].buffer, 0, &mut got).expect("read");
+    let got = floats(&read(&mut *device, binds[last]));
 
     let exact = |w: &u32| Bounded::exact(f32::from_bits(*w));
     let mut values: Vec<Vec<Bounded>> =
@@ -56,7 +51,6 @@ fn check(mut device: Box<dyn Device>, kernel: example::Gauss) {
         io.binds[i] = if i == last { Bind::Out(v) } else { Bind::In(v) };
     }
     kernel.naive_bounded(&mut io);
-    let got: Vec<f32> = got.into_iter().map(f32::from_bits).collect();
     within_bound(&got, &values[last]).unwrap_or_else(|e| panic!("{kernel:?}: {e}"));
 }
 
@@ -64,15 +58,19 @@ fn losses(device: Box<dyn Device>, steps: u64) -> Vec<f32> {
     example::train(device, steps).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// The loss falls; a GPU starts with the CPU's losses. (Two steps: before the optimiser divides by
-/// small second moments, rounding has not grown yet.)
+/// The loss falls; a GPU starts with the CPU's.
+///
+/// The first loss is behind three products of 2, 24 and 24 terms, which add n/6 + 1/3 each to the
+/// variance of its roundings, and behind seven launches of a few roundings, which add 4: see
+/// [`crate::roundings`]. What training makes of the difference is not bounded.
 #[test]
 fn its_loss_falls() {
     let cpu = losses(engine::cpu(2), 150);
     let mean = |part: &[f32]| part.iter().sum::<f32>() / part.len() as f32;
     assert!(mean(&cpu[140..]) < 0.6 * mean(&cpu[..5]), "{cpu:?}");
     let Some(gpu) = engine::gpu() else { return };
-    for (a, b) in cpu.iter().zip(losses(gpu, 2)) {
-        assert!((a - b).abs() <= 1e-5 * a, "{a} and {b}");
-    }
+    let (a, b) = (f64::from(cpu[0]), f64::from(losses(gpu, 1)[0]));
+    let variance = 50.0 / 6.0 + 1.0 + 7.0 * 4.0;
+    let tolerance = DEVIATIONS * U * (2.0f64 * variance).sqrt() * a;
+    assert!((a - b).abs() <= tolerance, "{a} and {b}: more than {tolerance:.1e} apart");
 }

@@ -13,7 +13,7 @@ use vqforge::model::vqvae::{CODEBOOK, EMA_M, EMA_N};
 use vqforge::ops::{self, Activation};
 use vqforge::plan::{Kind, Options, ParamInit, ParamTable, Plan, RING_ROWS, Store};
 use vqforge::rng::{Rng, Stream};
-use vqforge::tape::{Precision, Tape};
+use vqforge::tape::{Home, Precision, Tape, ValueId};
 use vqforge::train::{diffusion, optimiser, step_scalars, vqvae};
 
 /// Samples of a step: 1, 2, 3, 4 and 6 lanes divide it.
@@ -219,6 +219,27 @@ impl Run {
         }
     }
 
+    /// What the next step starts from, if it is one of a single lane: the bits of parameters, states
+    /// and inputs, for everything on its tape.
+    pub fn sources(&mut self, tape: &Tape) -> Vec<(ValueId, Vec<u32>)> {
+        let inputs = self.tiny.samples(self.step * BATCH as u64, BATCH);
+        let mut all = vec![];
+        for (id, value) in tape.values() {
+            let bits = match &value.home {
+                Home::Param(i) => self.store.read_u32(self.store.range(Kind::Param, *i)),
+                Home::State(name) => {
+                    self.store.find_state(name).and_then(|range| self.store.read_u32(range))
+                }
+                Home::Input(name) => {
+                    Ok(inputs.iter().find(|(n, _)| n == name).expect("input").1.clone())
+                }
+                _ => continue,
+            };
+            all.push((id, bits.expect("read")));
+        }
+        all
+    }
+
     pub fn scalars(&self, lane: usize) -> StepScalars {
         step_scalars(&self.config.train, self.step, lane, RING_ROWS)
     }
@@ -302,14 +323,22 @@ pub fn gpu() -> Option<Box<dyn Device>> {
     Some(Box::new(Lent(Some(device))))
 }
 
-/// The devices to prove things on.
-pub fn devices() -> Vec<Box<dyn Device>> {
-    std::iter::once(cpu(0)).chain(gpu()).collect()
+/// Where things are proven. Nothing is held between two devices, so that a loop that takes one after
+/// another takes the same one.
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// As [`Device::kind`].
+    pub kind: &'static str,
+    /// A device without buffers.
+    pub fresh: fn() -> Box<dyn Device>,
 }
 
-/// Another device of the same kind.
-pub fn another(like: &dyn Device) -> Box<dyn Device> {
-    if like.kind() == "cpu" { cpu(0) } else { gpu().expect("there was one") }
+/// The CPU, and a GPU if there is one.
+pub fn places() -> Vec<Place> {
+    let cpu = Place { kind: "cpu", fresh: || cpu(0) };
+    let lent =
+        gpu().map(|device| Place { kind: device.kind(), fresh: || gpu().expect("there was one") });
+    std::iter::once(cpu).chain(lent).collect()
 }
 
 struct Lent(Option<Box<dyn Device>>);

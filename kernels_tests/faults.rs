@@ -4,15 +4,18 @@
 //! * [`shaders`]: faults in a shader's text. A kernel is wrapped so that its shader is the changed
 //!   one, and goes through the registry's check, which must fail. The same case, with the text as
 //!   it is, must pass.
+//! * [`variants`]: those of them that only variants of kernels can have.
 //! * [`sweeps`]: faults that any kernel can have: a workgroup that is missing, a size that is one
 //!   too small, an element that is not written.
 //! * [`sources`]: faults in Rust, which want a build of their own: `kernels_tests/faults.sh`.
 //!
 //! A fault whose text is no longer found is an error, so that the lists follow the code.
 
+mod planting;
 mod shaders;
 mod sources;
 mod sweeps;
+mod variants;
 
 use crate::registry::{Oracle, on_device};
 use std::fmt::Write;

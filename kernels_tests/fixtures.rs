@@ -1,5 +1,6 @@
 //! Values recorded from PyTorch: `fixtures/ops/<family>.{safetensors,json}` and model folders.
 
+use crate::device::left_out;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -19,7 +20,7 @@ pub fn shared(name: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    eprintln!("SKIPPED: {} is missing", path.display());
+    left_out(format_args!("a comparison with records: {} is missing", path.display()));
     None
 }
 

@@ -3,7 +3,7 @@
 //! may round to f16, so outputs lie within the derived bound of f32, rounded once.
 
 use crate::compare::{within_bound, within_half};
-use crate::device;
+use crate::device::{self, floats};
 use crate::registry::{Bits, inputs, naive, on_device};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -11,10 +11,6 @@ use std::collections::BTreeSet;
 use vqforge::device::Device;
 use vqforge::kernels::{Bounded, Case, Half, MAX_BINDS, flag, registry};
 use vqforge::shader::{self, Element, Layout};
-
-fn floats(bits: &[u32]) -> Vec<f32> {
-    bits.iter().map(|b| f32::from_bits(*b)).collect()
-}
 
 /// f32 bits as words of two halves.
 fn pack(bits: &[u32]) -> Vec<u32> {

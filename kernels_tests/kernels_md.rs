@@ -1,5 +1,6 @@
 //! `docs/KERNELS.md` is generated from the registry and the shaders; `VQFORGE_BLESS=1` rewrites it.
 
+use crate::device;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
@@ -124,7 +125,7 @@ fn document() -> Result<String, std::fmt::Error> {
 fn kernels_md_is_current() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/KERNELS.md");
     let text = document().expect("a string grows");
-    if std::env::var("VQFORGE_BLESS").as_deref() == Ok("1") {
+    if device::blessing() {
         std::fs::write(&file, text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         return;
     }

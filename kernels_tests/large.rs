@@ -2,8 +2,9 @@
 //! cannot count), tensors that a device may not be able to bind, and a search whose scores would
 //! not fit anywhere.
 
+use crate::device::{self, floats, on_devices};
+use crate::engine;
 use crate::registry::{self, Oracle};
-use crate::{device, engine};
 use vqforge::device::Device;
 use vqforge::kernels::copy::Copy;
 use vqforge::kernels::gather::Gather;
@@ -19,14 +20,6 @@ use vqforge::tape::Tape;
 /// WebGPU's limit on workgroups of one dimension.
 const GROUPS: usize = 65_535;
 
-fn on_devices(test: impl Fn(&mut dyn Device)) {
-    test(&mut *device::cpu(0));
-    if let Some(mut gpu) = device::gpu() {
-        test(&mut **gpu);
-        gpu.clear();
-    }
-}
-
 /// Runs a kernel on given inputs; its outputs are poisoned before. Returns all bindings.
 fn run(device: &mut dyn Device, kernel: impl Kernel + 'static, inputs: Vec<Fill>) -> Vec<Vec<u32>> {
     let [x, y, z] = kernel.grid().map(|g| g as usize);
@@ -35,10 +28,6 @@ fn run(device: &mut dyn Device, kernel: impl Kernel + 'static, inputs: Vec<Fill>
     let fills = inputs.into_iter().chain(vec![Fill::Poison; poisoned]).collect();
     let case = Case::new("large", kernel, fills);
     registry::on_device(device, &case, &registry::inputs(&case))
-}
-
-fn floats(words: &[u32]) -> impl Iterator<Item = f32> {
-    words.iter().map(|&w| f32::from_bits(w))
 }
 
 /// Element i of a large input: small, exact, and unlike its neighbours a tile or 2^16 further on.
@@ -57,13 +46,19 @@ fn elements() {
     const { assert!(N > 1 << 24) };
     on_devices(|device| {
         let out = run(device, Copy { n: N, accum: false }, vec![patterns(N)]);
-        assert!(floats(&out[1]).enumerate().all(|(i, y)| y == pattern(i)), "copy");
+        assert!(floats(&out[1]).into_iter().enumerate().all(|(i, y)| y == pattern(i)), "copy");
         let relu = Unary { op: Activation::Relu, n: N, backward: false, accum: false };
         let out = run(device, relu, vec![patterns(N)]);
-        assert!(floats(&out[1]).enumerate().all(|(i, y)| y == pattern(i).max(0.0)), "relu");
+        assert!(
+            floats(&out[1]).into_iter().enumerate().all(|(i, y)| y == pattern(i).max(0.0)),
+            "relu"
+        );
         let idx = Fill::U32((0..N).map(|i| (i % 1009) as u32).collect());
         let out = run(device, Gather { n: N, rows: 1009, d: 1 }, vec![idx, patterns(1009)]);
-        assert!(floats(&out[2]).enumerate().all(|(i, y)| y == pattern(i % 1009)), "gather");
+        assert!(
+            floats(&out[2]).into_iter().enumerate().all(|(i, y)| y == pattern(i % 1009)),
+            "gather"
+        );
     });
 }
 
@@ -78,7 +73,7 @@ fn sums() {
         let case = Case::new("sum", kernel, vec![Fill::F32(x.clone()), Fill::Poison]);
         let out = registry::on_device(device, &case, &registry::inputs(&case));
         let want = x.chunks(N.div_ceil(PARTS)).map(|c| c.iter().sum::<f32>());
-        assert!(floats(&out[1]).eq(want.chain([0.0; PARTS]).take(PARTS)));
+        assert!(floats(&out[1]).into_iter().eq(want.chain([0.0; PARTS]).take(PARTS)));
     });
 }
 
@@ -96,7 +91,10 @@ fn rows() {
         // Blocks of one column are 256 rows high.
         let m = GROUPS * 256 + 41;
         let out = run(device, Matmul::new(m, 1, 1), vec![patterns(m), Fill::F32(vec![3.0])]);
-        assert!(floats(&out[2]).enumerate().all(|(i, y)| y == 3.0 * pattern(i)), "matmul");
+        assert!(
+            floats(&out[2]).into_iter().enumerate().all(|(i, y)| y == 3.0 * pattern(i)),
+            "matmul"
+        );
         let n = GROUPS * 64 + 41;
         let z = Fill::F32((0..n).map(|i| (i % 5) as f32).collect());
         let codebook = Fill::F32(vec![0.0, 1.0, 2.0, 3.0, 4.0]);

@@ -3,6 +3,7 @@
 mod adjoint;
 mod agreement;
 mod compare;
+mod coverage;
 mod cross_compile;
 mod custom_op;
 mod device;
@@ -26,7 +27,10 @@ mod quantiser;
 mod random;
 mod registry;
 mod rig;
+mod roundings;
+mod snapshot;
 mod timing;
 mod tuner;
+mod vq_fixtures;
 mod vqmodel;
 mod walk;

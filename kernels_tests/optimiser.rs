@@ -1,15 +1,15 @@
 //! The optimiser against `torch.optim` and `torch.nn.utils.clip_grad_norm_`, and its guard.
 
 use crate::compare::within_bound;
-use crate::device;
+use crate::device::{self, bits, floats, list, list_of, on_devices};
 use crate::fixtures::Fixture;
+use crate::rig::U;
+use crate::walk::Form;
 use std::sync::Arc;
-use vqforge::device::{BufferId, Device, Launch, Range};
+use vqforge::device::{Device, Launch, ListId, Range};
 use vqforge::kernels::{Bind, Bounded, Io, Kernel, StepScalars};
 use vqforge::kernels::{adamw::AdamW, grad_ctl::GradCtl, grad_norm::GradNormPartials};
 
-/// Unit roundoff of f32.
-const U: f64 = 1.0 / (1u64 << 24) as f64;
 /// The fixture's 13 x 7 weights, padded to blocks of 64.
 const WEIGHTS: usize = 91;
 const N: usize = 128;
@@ -49,28 +49,16 @@ fn padded(fixture: &Fixture, name: String) -> Vec<f32> {
     v
 }
 
-/// Runs `test` on the CPU device and on the GPU, if there is one.
-fn on_devices(mut test: impl FnMut(&mut dyn Device)) {
-    test(&mut *device::cpu(0));
-    if let Some(mut gpu) = device::gpu() {
-        test(&mut **gpu);
-    }
-}
-
 fn buffer(device: &mut dyn Device, values: &[f32]) -> Range {
-    let buffer = device.create_buffer(values.len(), "optimiser").expect("buffer");
-    write(device, buffer, values);
-    Range { buffer, offset: 0, len: values.len() }
+    device::holding(device, &bits(values))
 }
 
-fn write(device: &mut dyn Device, buffer: BufferId, values: &[f32]) {
-    device.write(buffer, 0, bytemuck::cast_slice(values)).expect("write");
+fn write(device: &mut dyn Device, range: Range, values: &[f32]) {
+    device.write(range.buffer, range.offset, &bits(values)).unwrap_or_else(|e| panic!("{e}"));
 }
 
 fn read(device: &mut dyn Device, range: Range) -> Vec<f32> {
-    let mut words = vec![0u32; range.len];
-    device.read(range.buffer, range.offset, &mut words).unwrap_or_else(|e| panic!("{e}"));
-    words.into_iter().map(f32::from_bits).collect()
+    floats(&device::read(device, range))
 }
 
 /// Six steps: the naive form in f64 against PyTorch's weights, recorded in f64 and rounded; the
@@ -117,11 +105,11 @@ fn pytorch_adam_and_adamw() {
                 buffer(device, &m),
                 buffer(device, &v),
             ];
-            let launch = Launch { kernel: Arc::new(kernel.clone()), binds: binds.clone() };
-            let list = device.prepare(&[launch], &mut |_, _| {}).expect("prepare");
+            let update: Arc<dyn Kernel> = Arc::new(kernel.clone());
+            let list = list(device, &update, &binds);
             for t in 1..=6 {
                 let gradient = padded(&fixture, format!("{name}.g{}", t - 1));
-                write(device, g.buffer, &gradient);
+                write(device, g, &gradient);
                 device.run(&[list], &setting.step(t)).expect("run");
             }
             for (what, range, want) in [
@@ -137,22 +125,8 @@ fn pytorch_adam_and_adamw() {
     }
 }
 
-/// One step of a naive form, chosen by the element type.
-trait Naive: Sized {
-    fn run(kernel: &dyn Kernel, io: &mut Io<'_, Self>);
-}
-impl Naive for f64 {
-    fn run(kernel: &dyn Kernel, io: &mut Io<'_, f64>) {
-        kernel.naive64(io);
-    }
-}
-impl Naive for Bounded {
-    fn run(kernel: &dyn Kernel, io: &mut Io<'_, Bounded>) {
-        kernel.naive_bounded(io);
-    }
-}
-
-fn launch<T: Naive>(
+/// One step of a naive form.
+fn launch<T: Form>(
     kernel: &AdamW,
     step: StepScalars,
     g: &[T],
@@ -167,12 +141,12 @@ fn launch<T: Naive>(
     {
         *slot = bind;
     }
-    T::run(kernel, &mut io);
+    T::launch(kernel, &mut io);
 }
 
 /// Two segments, their partials side by side in one buffer, as a plan lays them out.
 struct Clipping {
-    list: vqforge::device::ListId,
+    list: ListId,
     ctl: Range,
     segments: [Range; 2],
 }
@@ -180,22 +154,21 @@ struct Clipping {
 impl Clipping {
     fn new(device: &mut dyn Device, segments: [&[f32]; 2], clip: f32) -> Self {
         device.clear();
-        let partials = device.create_buffer(128, "partials").expect("buffer");
+        let all = device::zeros(device, 128);
         let ctl = buffer(device, &[0.0; 4]);
         let mut launches = vec![];
         let mut ranges = vec![];
         // Bindings are aligned to 256 bytes: 64 words.
         for (i, segment) in segments.into_iter().enumerate() {
             let g = buffer(device, segment);
-            let part = Range { buffer: partials, offset: 64 * i, len: 64 };
+            let part = Range { offset: 64 * i, len: 64, ..all };
             let kernel = Arc::new(GradNormPartials { n: segment.len(), partials: 64 });
             launches.push(Launch { kernel, binds: vec![g, part] });
             ranges.push(g);
         }
-        let all = Range { buffer: partials, offset: 0, len: 128 };
         let kernel = Arc::new(GradCtl { p: 128, clip, scaling: None });
         launches.push(Launch { kernel, binds: vec![all, ctl] });
-        let list = device.prepare(&launches, &mut |_, _| {}).expect("prepare");
+        let list = list_of(device, &launches);
         Clipping { list, ctl, segments: [ranges[0], ranges[1]] }
     }
 
@@ -243,10 +216,10 @@ fn a_bad_gradient_is_skipped() {
         let clipping = Clipping::new(device, [&clean, &poisoned], 1.0);
         let state: Vec<Range> = (0..4).map(|_| buffer(device, &clean)).collect();
         let mask = buffer(device, &[1.0; 2]);
-        let kernel = Arc::new(AdamW { ema: true, ..SETTINGS[1].kernel() });
+        let kernel: Arc<dyn Kernel> = Arc::new(AdamW { ema: true, ..SETTINGS[1].kernel() });
         let mut binds = vec![clipping.segments[1], mask, clipping.ctl];
         binds.extend(&state);
-        let update = device.prepare(&[Launch { kernel, binds }], &mut |_, _| {}).expect("prepare");
+        let update = list(device, &kernel, &binds);
         let step = StepScalars { ema_decay: 0.9, ..SETTINGS[1].step(1) };
         let after =
             |device: &mut dyn Device| state.iter().map(|&r| read(device, r)).collect::<Vec<_>>();
@@ -256,10 +229,10 @@ fn a_bad_gradient_is_skipped() {
         device.run(&[update], &step).expect("run");
         assert!(after(device).iter().all(|s| *s == clean), "a skipped step changed state");
 
-        write(device, clipping.segments[1].buffer, &vec![f32::INFINITY; N]);
+        write(device, clipping.segments[1], &vec![f32::INFINITY; N]);
         assert_eq!(clipping.run(device, 1.0)[1..], [0.0, 0.0, 2.0]);
 
-        write(device, clipping.segments[1].buffer, &clean);
+        write(device, clipping.segments[1], &clean);
         let ctl = clipping.run(device, 1.0);
         assert_eq!((ctl[1], ctl[3]), (1.0, 2.0));
         device.run(&[update], &step).expect("run");

@@ -1,38 +1,34 @@
 //! The laws that random kernels must follow, tested on draws.
 
-use crate::device;
+use crate::device::{self, bits, on_devices, read};
+use crate::registry;
 use std::sync::Arc;
-use vqforge::device::{Device, Launch, ListId, Range};
+use vqforge::device::{Device, ListId, Range};
 use vqforge::kernels::{Case, Fill, Kernel, StepScalars};
 use vqforge::kernels::{draw_tokens::DrawTokens, mask_tokens::MaskTokens};
 use vqforge::rng::{Stream, philox4x32};
 
-/// Prepares `kernel` with its leading bindings filled by `inputs`, the rest zero.
+/// The kernel and, on a GPU, its variants on the same bindings: the leading ones hold `inputs`.
 fn prepare(
     device: &mut dyn Device,
     kernel: impl Kernel + 'static,
     inputs: &[Vec<u32>],
+) -> (Vec<(String, ListId)>, Vec<Range>) {
+    let binds = device::bind(device, &kernel, inputs);
+    let forms = device::forms(device, kernel).into_iter();
+    let lists = forms.map(|form| (form.variant(), device::list(device, &form, &binds))).collect();
+    (lists, binds)
+}
+
+/// The kernel alone.
+fn prepare_one(
+    device: &mut dyn Device,
+    kernel: impl Kernel + 'static,
+    inputs: &[Vec<u32>],
 ) -> (ListId, Vec<Range>) {
-    let mut binds = vec![];
-    for (i, len) in kernel.lens().into_iter().enumerate() {
-        let buffer = device.create_buffer(len, "draws").expect("buffer");
-        if let Some(words) = inputs.get(i) {
-            device.write(buffer, 0, words).expect("write");
-        }
-        binds.push(Range { buffer, offset: 0, len });
-    }
-    let launch = Launch { kernel: Arc::new(kernel), binds: binds.clone() };
-    (device.prepare(&[launch], &mut |_, _| {}).expect("prepare"), binds)
-}
-
-fn read(device: &mut dyn Device, range: Range) -> Vec<u32> {
-    let mut words = vec![0; range.len];
-    device.read(range.buffer, 0, &mut words).unwrap_or_else(|e| panic!("{e}"));
-    words
-}
-
-fn bits(v: &[f32]) -> Vec<u32> {
-    v.iter().map(|x| x.to_bits()).collect()
+    let binds = device::bind(device, &kernel, inputs);
+    let kernel: Arc<dyn Kernel> = Arc::new(kernel);
+    (device::list(device, &kernel, &binds), binds)
 }
 
 /// Upper quantile of chi-square at `z` standard normal deviations (Wilson and Hilferty 1931).
@@ -68,28 +64,32 @@ fn assert_law(what: &str, counts: &[u64], p: &[f64]) {
     assert!(statistic <= limit, "{what}: chi-square {statistic} > {limit}");
 }
 
-/// Draws `launches` x `rows` tokens and counts them.
+/// Draws `launches` x `rows` tokens by each form and counts them.
 fn count_tokens(
     device: &mut dyn Device,
     logits: &[f32],
     temperature: f32,
     rows: usize,
     launches: u32,
-) -> Vec<u64> {
+) -> Vec<(String, Vec<u64>)> {
     device.clear();
     let k = logits.len();
     let kernel = DrawTokens { rows, k, guided: false };
-    let (list, binds) = prepare(device, kernel, &[bits(&logits.repeat(rows))]);
-    let mut counts = vec![0; k];
-    for step in 0..launches {
-        let scalars =
-            StepScalars { step, seed_lo: 20, seed_hi: 24, temperature, ..Default::default() };
-        device.run(&[list], &scalars).unwrap_or_else(|e| panic!("{e}"));
-        for token in read(device, binds[1]) {
-            counts[token as usize] += 1;
+    let (lists, binds) = prepare(device, kernel, &[bits(&logits.repeat(rows))]);
+    let mut all = vec![];
+    for (form, list) in lists {
+        let mut counts = vec![0; k];
+        for step in 0..launches {
+            let scalars =
+                StepScalars { step, seed_lo: 20, seed_hi: 24, temperature, ..Default::default() };
+            device.run(&[list], &scalars).unwrap_or_else(|e| panic!("{e}"));
+            for token in read(device, binds[1]) {
+                counts[token as usize] += 1;
+            }
         }
+        all.push((format!("{} {form}", device.kind()), counts));
     }
-    counts
+    all
 }
 
 /// 64 tokens with probabilities from about 1e-1 down to 1e-7, and one in between that is impossible.
@@ -106,14 +106,13 @@ fn tail_law() -> (Vec<f32>, Vec<f64>) {
 fn tail_of_a_categorical_draw() {
     let (logits, p) = tail_law();
     assert_eq!(logits[20], f32::NEG_INFINITY);
-    let counts = count_tokens(&mut *device::cpu(0), &logits, 1.0, 1 << 14, 96);
-    assert_eq!(counts[20], 0, "a token of probability 0 was drawn");
-    assert_law("cpu", &counts, &p);
-    if let Some(mut gpu) = device::gpu() {
-        let counts = count_tokens(&mut **gpu, &logits, 1.0, 1 << 13, 12);
-        assert_eq!(counts[20], 0, "a token of probability 0 was drawn");
-        assert_law("gpu", &counts, &p);
-    }
+    on_devices(|device| {
+        let (rows, launches) = if device.kind() == "cpu" { (1 << 14, 96) } else { (1 << 13, 12) };
+        for (form, counts) in count_tokens(device, &logits, 1.0, rows, launches) {
+            assert_eq!(counts[20], 0, "{form}: a token of probability 0 was drawn");
+            assert_law(&form, &counts, &p);
+        }
+    });
 }
 
 /// Temperature 2 draws from the square roots of the probabilities.
@@ -122,9 +121,10 @@ fn temperature_of_a_categorical_draw() {
     let (logits, p) = tail_law();
     let sum: f64 = p.iter().map(|p| p.sqrt()).sum();
     let p: Vec<f64> = p.iter().map(|p| p.sqrt() / sum).collect();
-    let counts = count_tokens(&mut *device::cpu(0), &logits, 2.0, 1 << 14, 16);
-    assert_eq!(counts[20], 0, "a token of probability 0 was drawn");
-    assert_law("cpu, temperature 2", &counts, &p);
+    for (form, counts) in count_tokens(&mut *device::cpu(0), &logits, 2.0, 1 << 14, 16) {
+        assert_eq!(counts[20], 0, "{form}: a token of probability 0 was drawn");
+        assert_law(&format!("{form}, temperature 2"), &counts, &p);
+    }
 }
 
 /// The draws whose uniform is below 2^-17, of which a million rows hold a few hundred: found by
@@ -166,26 +166,22 @@ fn the_rarest_uniforms_decide_as_they_should() {
     println!("{} rare tokens in {} rows", rare.len(), 64 * ROWS);
     // 32,768 rows x 63 x 2e-6 = 4.1 expected.
     assert!(!rare.is_empty());
-    let check = |device: &mut dyn Device| {
+    on_devices(|device| {
         device.clear();
         let kernel = DrawTokens { rows: ROWS, k: K, guided: false };
-        let (list, binds) = prepare(device, kernel, &[bits(&logits.repeat(ROWS))]);
+        let (lists, binds) = prepare(device, kernel, &[bits(&logits.repeat(ROWS))]);
         for step in 0..64 {
             let scalars = StepScalars { step, seed_lo: 20, seed_hi: 24, ..Default::default() };
-            device.run(&[list], &scalars).unwrap_or_else(|e| panic!("{e}"));
-            let tokens = read(device, binds[1]);
-            let got: Vec<_> = tokens.iter().enumerate().filter(|(_, t)| **t != 0).collect();
-            let want: Vec<_> = rare.iter().filter(|r| r.0 == step).collect();
-            assert_eq!(got.len(), want.len(), "{} step {step}", device.kind());
-            for ((row, token), (_, want_row, want_token)) in got.into_iter().zip(want) {
-                assert_eq!((row, token), (*want_row, want_token), "{} step {step}", device.kind());
+            let want: Vec<_> = rare.iter().filter(|r| r.0 == step).map(|r| (r.1, r.2)).collect();
+            for (form, list) in &lists {
+                device.run(&[*list], &scalars).unwrap_or_else(|e| panic!("{e}"));
+                let tokens = read(device, binds[1]);
+                let got: Vec<_> =
+                    tokens.into_iter().enumerate().filter(|(_, token)| *token != 0).collect();
+                assert_eq!(got, want, "{} {form}, step {step}", device.kind());
             }
         }
-    };
-    check(&mut *device::cpu(0));
-    if let Some(mut gpu) = device::gpu() {
-        check(&mut **gpu);
-    }
+    });
 }
 
 /// Masking rate within five standard errors of t, and the same masks however the batch is cut.
@@ -200,7 +196,7 @@ fn masks_follow_t_and_the_global_sample() {
         let kernel = MaskTokens { batch, len, mask_token: 9 };
         let inputs =
             [x0[..batch * len].to_vec(), bits(&t[from..][..batch]), bits(&w[from..][..batch])];
-        let (list, binds) = prepare(&mut *device, kernel, &inputs);
+        let (list, binds) = prepare_one(&mut *device, kernel, &inputs);
         let sample_base = 1000 + from as u32;
         device.run(&[list], &StepScalars { sample_base, ..Default::default() }).expect("run");
         read(&mut *device, binds[3])
@@ -231,7 +227,7 @@ fn guidance_interpolates_between_the_branches() {
     let logits = [row(&u, 1.0).repeat(rows), row(&c, -2.0).repeat(rows)].concat();
     let mut device = device::cpu(0);
     let kernel = DrawTokens { rows, k, guided: true };
-    let (list, binds) = prepare(&mut *device, kernel, &[bits(&logits)]);
+    let (list, binds) = prepare_one(&mut *device, kernel, &[bits(&logits)]);
     for guidance in [0.0f32, 1.0, 3.0] {
         let s = f64::from(guidance);
         let raw: Vec<f64> = u.iter().zip(&c).map(|(u, c)| u * (c / u).powf(s)).collect();
@@ -257,14 +253,13 @@ fn guidance_interpolates_between_the_branches() {
 fn hopeless_rows_stay_in_range() {
     let logits = [[f32::NEG_INFINITY; 5], [f32::NAN; 5]].concat();
     let fills = vec![Fill::F32(logits), Fill::Poison, Fill::Poison];
-    let case = Case::new("hopeless", DrawTokens { rows: 2, k: 5, guided: false }, fills);
-    let inputs = crate::registry::inputs(&case);
-    let check = |device: &mut dyn Device| {
-        let out = crate::registry::on_device(device, &case, &inputs);
-        assert!(out[1].iter().all(|&token| token < 5), "{:?}", out[1]);
-    };
-    check(&mut *device::cpu(0));
-    if let Some(mut gpu) = device::gpu() {
-        check(&mut **gpu);
-    }
+    let kernel = DrawTokens { rows: 2, k: 5, guided: false };
+    on_devices(|device| {
+        for form in device::forms(device, kernel.clone()) {
+            let mut case = Case::new("hopeless", kernel.clone(), fills.clone());
+            case.kernel = form;
+            let out = registry::on_device(device, &case, &registry::inputs(&case));
+            assert!(out[1].iter().all(|&token| token < 5), "{:?}: {:?}", case.kernel, out[1]);
+        }
+    });
 }

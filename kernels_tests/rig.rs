@@ -1,14 +1,15 @@
 //! A tape between inputs with values and recorded results: runs it on a device and, for the bound
 //! on the rounding error of every result, over `Bounded`.
 
-use std::collections::{BTreeMap, HashMap};
+use crate::device::bits;
+use crate::walk::Walk;
+use std::collections::BTreeMap;
 use vqforge::device::Device;
-use vqforge::kernels::{Bind, Bounded, Io, Real, StepScalars};
+use vqforge::kernels::{Bounded, Real, StepScalars};
 use vqforge::ops;
 use vqforge::plan::{Kind, Options, ParamInit, ParamSpec, ParamTable, Plan, Store};
-use vqforge::shader::Element;
 use vqforge::shape::Shape;
-use vqforge::tape::{Act, Home, Idx, Param, Tape, ValueId};
+use vqforge::tape::{Act, Home, Idx, Param, Tape};
 
 /// Unit roundoff of f32.
 pub const U: f64 = 1.0 / (1u64 << 24) as f64;
@@ -103,6 +104,7 @@ impl Rig {
                     "{place}.{name}[{i}]: the formula gives {formula}, torch {want} +- {rounding:e}"
                 );
                 let tolerance = bound.max(4.0 * torch) + U * want.abs();
+                assert!(tolerance.is_finite(), "{place}.{name}[{i}]: no bound");
                 let error = (got - want).abs();
                 assert!(
                     error <= tolerance,
@@ -116,14 +118,13 @@ impl Rig {
 
     /// Every expected result over `Bounded`.
     fn bounds(&self) -> BTreeMap<String, Vec<Bounded>> {
-        let lift = |x: &Vec<f32>| x.iter().map(|&x| Bounded::exact(x)).collect();
-        let mut walk = Walk::new(&self.tape);
+        let mut walk = Walk::<Bounded>::new(&self.tape);
         for (id, value) in self.tape.values() {
             if let Home::Param(i) = value.home {
-                walk.floats.insert(id, lift(&self.values[i]));
+                walk.set(id, &bits(&self.values[i]));
             }
         }
-        walk.run();
+        walk.run(&StepScalars::default());
         let mut named = BTreeMap::new();
         for (id, value) in self.tape.values() {
             let name = match &value.home {
@@ -131,80 +132,10 @@ impl Rig {
                 Home::Grad(i) => format!("g{}", self.table.specs()[*i].name),
                 _ => continue,
             };
-            if let Some(floats) = walk.floats.remove(&id) {
-                named.insert(name, floats);
+            if walk.is_float(id) {
+                named.insert(name, walk.floats(id).to_vec());
             }
         }
         named
-    }
-}
-
-/// Walks the nodes of a tape with the naive forms over `Bounded`.
-pub struct Walk<'t> {
-    tape: &'t Tape,
-    pub floats: HashMap<ValueId, Vec<Bounded>>,
-    pub words: HashMap<ValueId, Vec<u32>>,
-}
-
-impl<'t> Walk<'t> {
-    pub fn new(tape: &'t Tape) -> Self {
-        let mut walk = Walk { tape, floats: HashMap::new(), words: HashMap::new() };
-        for (id, value) in tape.values() {
-            let n = value.shape.elements();
-            match (&value.home, value.element) {
-                (Home::Alias(_), _) => {}
-                (Home::Const(bits), Element::F32 | Element::F16) => {
-                    let lift = |w: &u32| Bounded::exact(f32::from_bits(*w));
-                    walk.floats.insert(id, bits.iter().map(lift).collect());
-                }
-                (Home::Const(bits), Element::U32) => {
-                    walk.words.insert(id, bits.clone());
-                }
-                (_, Element::F32 | Element::F16) => {
-                    walk.floats.insert(id, vec![Bounded::exact(0.0); n]);
-                }
-                (_, Element::U32) => {
-                    walk.words.insert(id, vec![0; n]);
-                }
-            }
-        }
-        walk
-    }
-
-    pub fn run(&mut self) {
-        for node in self.tape.nodes() {
-            if let Some((binding, from)) = node.init {
-                let before = self.floats[&self.tape.root(from)].clone();
-                self.floats.insert(self.tape.root(node.binds[binding]), before);
-            }
-            let roots: Vec<ValueId> = node.binds.iter().map(|&b| self.tape.root(b)).collect();
-            // Written values leave the maps while the others are borrowed.
-            let written = |i: &usize| node.writes[*i];
-            let mut floats: HashMap<usize, Vec<Bounded>> = (0..roots.len())
-                .filter(written)
-                .filter_map(|i| Some((i, self.floats.remove(&roots[i])?)))
-                .collect();
-            let mut words: HashMap<usize, Vec<u32>> = (0..roots.len())
-                .filter(written)
-                .filter_map(|i| Some((i, self.words.remove(&roots[i])?)))
-                .collect();
-            let mut io = Io::new(StepScalars::default());
-            for (i, v) in &mut floats {
-                io.binds[*i] = Bind::Out(v);
-            }
-            for (i, v) in &mut words {
-                io.binds[*i] = Bind::OutU(v);
-            }
-            for (i, root) in roots.iter().enumerate().filter(|(i, _)| !node.writes[*i]) {
-                io.binds[i] = match (self.floats.get(root), self.words.get(root)) {
-                    (Some(v), _) => Bind::In(v),
-                    (None, Some(v)) => Bind::InU(v),
-                    (None, None) => Bind::None,
-                };
-            }
-            node.kernel.naive_bounded(&mut io);
-            self.floats.extend(floats.into_iter().map(|(i, v)| (roots[i], v)));
-            self.words.extend(words.into_iter().map(|(i, v)| (roots[i], v)));
-        }
     }
 }

@@ -1,20 +1,14 @@
 //! `Device::time` against what must hold of any clock.
 
-use crate::device;
+use crate::device::{self, holding, on_devices, one_mebibyte, read};
 use std::sync::Arc;
 use std::time::Instant;
-use vqforge::device::{Device, Flush, Launch, ListId, Range, Timer};
-use vqforge::kernels::copy::Copy;
+use vqforge::device::{Device, Flush, Launch, ListId, Timer};
 use vqforge::kernels::{Kernel, Matmul, StepScalars};
 
 fn list_of(device: &mut dyn Device, kernel: impl Kernel + 'static, times: usize) -> ListId {
-    let mut binds = vec![];
-    for len in kernel.lens() {
-        let buffer = device.create_buffer(len, "timed").expect("buffer");
-        binds.push(Range { buffer, offset: 0, len });
-    }
-    let launch = Launch { kernel: Arc::new(kernel), binds };
-    device.prepare(&vec![launch; times], &mut |_, _| {}).expect("list")
+    let binds = device::bind(device, &kernel, &[]);
+    device::list_of(device, &vec![Launch { kernel: Arc::new(kernel), binds }; times])
 }
 
 /// Samples lie within the host's time around them, and more work takes longer.
@@ -60,21 +54,29 @@ fn the_gpu_is_timed() {
     clock_is_plausible(&mut *device);
 }
 
-/// A flush leaves other buffers alone and never binds more than the device can.
+/// A flush does something, and leaves other buffers alone.
 #[test]
 fn flushes_write_their_own_buffer() {
-    let mut devices = vec![device::cpu(2)];
-    devices.extend(device::own_gpu());
-    for device in &mut devices {
-        let list = list_of(&mut **device, Copy { n: 64, accum: false }, 1);
+    on_devices(|device| {
+        device.clear();
         let words: Vec<u32> = (0..64).collect();
-        let first = vqforge::device::BufferId(0);
-        device.write(first, 0, &words).expect("write");
-        let flush = Flush::new(&mut **device, 1 << 20).expect("flush");
-        flush.run(&mut **device).expect("flush");
-        device.time(list, &StepScalars::default(), 1).expect("time");
-        let mut read = vec![0; 64];
-        device.read(vqforge::device::BufferId(1), 0, &mut read).expect("read");
-        assert_eq!(read, words, "{}", device.describe());
-    }
+        let kept = holding(device, &words);
+        let flush = Flush::new(device, 1 << 20).expect("flush");
+        let before = device.stats().dispatches;
+        flush.run(device).expect("flush");
+        assert!(device.stats().dispatches > before, "{} ran nothing", device.describe());
+        assert_eq!(read(device, kept), words, "{}", device.describe());
+    });
+}
+
+/// A flush never binds more than the device can, and no less when asked for more.
+#[test]
+fn flushes_fit_the_device() {
+    let mut device = one_mebibyte();
+    let flush = Flush::new(&mut *device, 1 << 23).expect("flush");
+    let bytes = device.stats().buffer_bytes;
+    // The sizes of the launch beside it.
+    assert!((1 << 20..(1 << 20) + 4096).contains(&bytes), "{bytes}");
+    flush.run(&mut *device).expect("flush");
+    assert_eq!(device.stats().dispatches, 1);
 }

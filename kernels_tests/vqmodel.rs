@@ -2,25 +2,17 @@
 //! losses and the gradient of every parameter.
 //!
 //! Torch evaluated in f64 on the same f32 weights; `fixture_meta.json` holds the error of its own f32
-//! evaluation. An element may differ from the record by 4 times that, or by the bound derived below
-//! where that is more.
-//!
-//! **The bound.** A rounding changes a result by a relative error of standard deviation u / sqrt 3
-//! (u = 2^-24, uniform in +-u). A sum of n terms in sequence meets n partial sums that grow like
-//! sqrt k: relative to the sum's own size the errors have variance u^2 n / 6, the products before
-//! them u^2 / 3; blocked sums have less. Everything else in these networks is a few roundings per
-//! element, taken as 12: variance 4 u^2. Along the graph independent errors add in variance, each
-//! relative to the root mean square of its tensor, since norms bring every stage back to unit scale.
-//! A tensor whose ancestors (by f32 values: an index passes no error on) add up to the variance
-//! S u^2 may therefore be off by 6 standard deviations, 6 u sqrt(S) rms, once in 5e8 elements.
+//! evaluation. An element may differ from the record by 4 times that, or by the bound of
+//! [`crate::roundings`] where that is more.
 //! Where exact cancellation makes the true tensor zero (the gradient of a key's bias: softmax does
 //! not see it), the size is that of its sibling's terms: the weight's gradient.
 
 use crate::device;
+use crate::engine;
 use crate::fixtures::{self, Fixture};
 use crate::rig::{U, ok};
+use crate::roundings::{DEVIATIONS, roundings};
 use serde_json::Value;
-use std::collections::HashSet;
 use std::path::Path;
 use vqforge::config::{Model, QuantiserKind};
 use vqforge::device::Device;
@@ -28,51 +20,7 @@ use vqforge::interop::diffusers::VqModel;
 use vqforge::kernels::StepScalars;
 use vqforge::model::{Scope, vqvae};
 use vqforge::plan::{Kind, Options, ParamTable, Plan, Store};
-use vqforge::shader::Element;
-use vqforge::tape::{Home, Node, Tape, ValueId};
-
-/// Kernels whose outputs are sums of many products or terms, rather than means or elementwise.
-const SUMS: [&str; 12] = [
-    "attention",
-    "attention_bwd_kv",
-    "attention_bwd_q",
-    "attention_delta",
-    "code_sums",
-    "col_sum",
-    "conv2d",
-    "conv2d_dgrad",
-    "conv2d_wgrad",
-    "group_norm_bwd_sums",
-    "matmul",
-    "sum_partials",
-];
-
-/// Variance, in u^2, that a launch adds relative to the size of what it writes.
-fn variance(tape: &Tape, node: &Node) -> f64 {
-    if !SUMS.contains(&node.kernel.name()) {
-        return 4.0;
-    }
-    let written = node.binds.iter().zip(&node.writes).filter(|(_, w)| **w);
-    let elements: usize = written.map(|(&b, _)| tape.shape(b).elements()).sum();
-    let terms = node.kernel.cost().flops as f64 / 2.0 / elements as f64;
-    terms / 6.0 + 1.0 / 3.0
-}
-
-/// S: the variance of everything that `value` was computed from.
-fn roundings(tape: &Tape, value: ValueId) -> f64 {
-    let mut needed: HashSet<ValueId> = [tape.root(value)].into();
-    let mut sum = 0.0;
-    for node in tape.nodes().iter().rev() {
-        let roots = || node.binds.iter().map(|&b| tape.root(b)).zip(&node.writes);
-        if roots().any(|(b, w)| *w && needed.contains(&b)) {
-            sum += variance(tape, node);
-            let reads = roots().filter(|(b, w)| !**w && tape.value(*b).element == Element::F32);
-            needed.extend(reads.map(|(b, _)| b));
-            needed.extend(node.init.map(|(_, from)| tape.root(from)));
-        }
-    }
-    sum
-}
+use vqforge::tape::{Home, Tape, ValueId};
 
 fn rms(x: &[f32]) -> f64 {
     (x.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / x.len() as f64).sqrt()
@@ -191,9 +139,9 @@ impl Pass {
         ok(self.store.read_f32(range))[0]
     }
 
-    /// 6 standard deviations relative to the size of the tensor.
+    /// As many standard deviations, relative to the size of the tensor.
     fn relative(&self, value: ValueId) -> f64 {
-        6.0 * U * roundings(&self.tape, value).sqrt()
+        DEVIATIONS * U * roundings(&self.tape, value).sqrt()
     }
 }
 
@@ -330,7 +278,7 @@ fn decoding(device: Box<dyn Device>, recorded: &Recorded, label: &str) -> Box<dy
     ok(store.write_u32(ok(plan.input("idx")), &recorded.decoded.index("idx")));
     ok(plan.run_lane(&mut store, 0, &StepScalars::default()));
     let got = ok(store.read_f32(ok(plan.output("sample"))));
-    let derived = 6.0 * U * roundings(&tape, image.into()).sqrt() * rms(&want);
+    let derived = DEVIATIONS * U * roundings(&tape, image.into()).sqrt() * rms(&want);
     let mut shares = Shares::default();
     shares.compare("decoded indices", &got, &want, recorded.torch("sample"), derived);
     report(&shares, label, "decoding");
@@ -353,7 +301,7 @@ fn one_channel_on_the_cpu() {
 
 #[test]
 fn one_channel_on_the_gpu() {
-    let Some(device) = device::own_gpu() else { return };
+    let Some(device) = engine::gpu() else { return };
     check(device, &one_channel(), "1 channel, gpu");
 }
 
@@ -366,7 +314,7 @@ fn three_channels_on_the_cpu() {
 #[test]
 fn three_channels_on_the_gpu() {
     let Some(folder) = fixtures::shared("vqmodel_3ch") else { return };
-    let Some(device) = device::own_gpu() else { return };
+    let Some(device) = engine::gpu() else { return };
     check(device, &Recorded::open(&folder), "3 channels, gpu");
 }
 

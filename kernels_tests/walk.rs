@@ -23,6 +23,15 @@ impl Form for f32 {
     }
 }
 
+impl Form for f64 {
+    fn launch(kernel: &dyn Kernel, io: &mut Io<'_, f64>) {
+        kernel.naive64(io);
+    }
+    fn lift(x: f32) -> f64 {
+        x.into()
+    }
+}
+
 impl Form for Bounded {
     fn launch(kernel: &dyn Kernel, io: &mut Io<'_, Bounded>) {
         kernel.naive_bounded(io);
@@ -111,18 +120,57 @@ impl<'t, T: Form> Walk<'t, T> {
     }
 }
 
+/// What rounding may do to a result, as a random move of it.
+pub struct Noise {
+    pub rng: Rng,
+    /// Whether temporaries that their kernels may store as f16 are stored so.
+    pub halves: bool,
+}
+
+/// Half the distance between neighbours of f16 around x: the most that storing it there moves it.
+fn half_ulp(x: f64) -> f64 {
+    let exponent = x.abs().log2().floor().max(-14.0);
+    2f64.powf(exponent - 11.0)
+}
+
 impl Walk<'_, Bounded> {
     /// Runs every node on inputs taken as exact, and moves each result by up to what rounding may do
     /// to it in this node. Without `noise` this is a walk in f64.
-    pub fn run_rounding(&mut self, step: &StepScalars, mut noise: Option<&mut Rng>) {
+    pub fn run_rounding(&mut self, step: &StepScalars, mut noise: Option<&mut Noise>) {
         for node in self.tape.nodes() {
             self.node(node, step);
-            for (&id, _) in node.binds.iter().zip(&node.writes).filter(|(_, w)| **w) {
-                for x in self.floats.get_mut(&self.tape.root(id)).into_iter().flatten() {
-                    let share = noise.as_deref_mut().map_or(0.0, |rng| rng.range(-1.0, 1.0));
-                    *x = Bounded::of(x.value() + share * x.tolerance());
+            for (i, &id) in node.binds.iter().enumerate().filter(|(i, _)| node.writes[*i]) {
+                let root = self.tape.root(id);
+                let value = self.tape.value(root);
+                let stored = value.home == Home::Temp
+                    && value.shape.elements() > 1
+                    && node.kernel.half_ok() >> i & 1 == 1;
+                for x in self.floats.get_mut(&root).into_iter().flatten() {
+                    let mut moved = x.value();
+                    if let Some(noise) = noise.as_deref_mut() {
+                        moved += noise.rng.range(-1.0, 1.0) * x.tolerance();
+                        if noise.halves && stored {
+                            moved += noise.rng.range(-1.0, 1.0) * half_ulp(moved);
+                        }
+                    }
+                    *x = Bounded::of(moved);
                 }
             }
         }
     }
+}
+
+/// Storing as f16 moves numbers by half a step of it at most, and some by nearly as much.
+#[test]
+fn a_half_ulp_is_the_worst_of_rounding() {
+    for k in -16..12 {
+        let scale = 2f64.powi(k);
+        let errors = (0..4096).map(|i| {
+            let x = scale * (1.0 + f64::from(i) / 4096.0);
+            (half::f16::from_f64(x).to_f64() - x).abs() / half_ulp(x)
+        });
+        let worst = errors.fold(0.0, f64::max);
+        assert!(worst == 1.0, "2^{k}: {worst}");
+    }
+    assert_eq!(half_ulp(0.0), 2f64.powi(-25));
 }

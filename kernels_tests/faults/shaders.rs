@@ -1,350 +1,344 @@
 //! Faults in the text of shaders, run in this process.
 
+use super::variants::VARIANTS;
 use super::{Mutant, Table, cases_of, inlined, outcome, with_kernel};
 use crate::device;
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use vqforge::device::Device;
-use vqforge::kernels::Caps;
-use vqforge::shader;
+use vqforge::kernels::{Caps, Case};
+use vqforge::shader::{self, preprocess};
 
-/// `text` stands in the kernel's shader (fragments included) and becomes `fault` wherever it does.
-struct Fault {
+/// `text` stands in the shader of each kernel, in the variants so called (fragments included), and
+/// becomes `fault` wherever it does.
+pub(super) struct Fault {
     name: &'static str,
-    kernel: &'static str,
+    kernels: &'static [&'static str],
+    /// How the names of the variants begin that it is planted in.
+    variant: &'static str,
     text: &'static str,
     fault: &'static str,
 }
 
+/// In the baseline of one kernel.
 const fn fault(
     name: &'static str,
-    kernel: &'static str,
+    kernel: &'static &'static str,
     text: &'static str,
     fault: &'static str,
 ) -> Fault {
-    Fault { name, kernel, text, fault }
+    each(name, std::slice::from_ref(kernel), text, fault)
 }
 
-/// At least one for every kernel. [`super::sweeps`] plants more in all of them.
+/// In the baselines of several.
+const fn each(
+    name: &'static str,
+    kernels: &'static [&'static str],
+    text: &'static str,
+    fault: &'static str,
+) -> Fault {
+    Fault { name, kernels, variant: "baseline", text, fault }
+}
+
+/// In variants.
+pub(super) const fn in_variant(
+    variant: &'static str,
+    name: &'static str,
+    kernels: &'static [&'static str],
+    text: &'static str,
+    fault: &'static str,
+) -> Fault {
+    Fault { name, kernels, variant, text, fault }
+}
+
+/// At least one for every kernel. [`super::sweeps`] plants more in all of them, and variants have
+/// their own: [`VARIANTS`].
 const FAULTS: &[Fault] = &[
     fault(
         "pad off by one",
-        "conv2d",
+        &"conv2d",
         "i32(oy * STRIDE) - i32(TOP),",
         "i32(oy * STRIDE) - i32(TOP) + 1,",
     ),
     fault(
         "pad off by one",
-        "conv2d_dgrad",
+        &"conv2d_dgrad",
         "% QW) + LEFT) / STRIDE)",
         "% QW) + LEFT + 1u) / STRIDE)",
     ),
-    fault("pad off by one", "conv2d_wgrad", "* STRIDE) - i32(TOP),", "* STRIDE) - i32(TOP) - 1,"),
+    fault("pad off by one", &"conv2d_wgrad", "* STRIDE) - i32(TOP),", "* STRIDE) - i32(TOP) - 1,"),
     fault(
         "stride-2 phases swapped",
-        "conv2d_dgrad",
+        &"conv2d_dgrad",
         "let ky = phase.x + t / taps.y * STRIDE;\n        let kx = phase.y +",
         "let ky = phase.y + t / taps.y * STRIDE;\n        let kx = phase.x +",
     ),
     fault(
         "a tap too few at the edge of a phase",
-        "conv2d_dgrad",
+        &"conv2d_dgrad",
         "- phase.x + STRIDE - 1u) / STRIDE",
         "- phase.x) / STRIDE",
     ),
-    fault(
+    each(
         "last tile of the sum dropped",
-        "conv2d",
-        "kb < k_end; kb += BK",
-        "kb + BK <= k_end; kb += BK",
-    ),
-    fault(
-        "last tile of the sum dropped",
-        "matmul",
+        &["conv2d", "matmul"],
         "kb < k_end; kb += BK",
         "kb + BK <= k_end; kb += BK",
     ),
     fault(
         "last tile of codes dropped",
-        "nearest_code",
+        &"nearest_code",
         "first_code < dims.k; first_code += TILE",
         "first_code + TILE <= dims.k; first_code += TILE",
     ),
     fault(
         "last tile of keys dropped",
-        "attention",
+        &"attention",
         "first < dims.lk; first += TILE",
         "first + TILE <= dims.lk; first += TILE",
     ),
     fault(
         "tie to the highest index",
-        "nearest_code",
+        &"nearest_code",
         "let better = score < best.value;",
         "let better = score <= best.value;",
     ),
     fault(
         "tie to the highest index, between invocations",
-        "nearest_code",
+        &"nearest_code",
         "b.index < a.index)",
         "b.index > a.index)",
     ),
     fault(
         "norm of the code left out",
-        "nearest_code",
+        &"nearest_code",
         "norm$v[$c] - 2.0 *",
         "0.0 * norm$v[$c] - 2.0 *",
     ),
-    fault("group norm backward without mean(g)", "group_norm_bwd", "- mean_g - xhat", "- xhat"),
-    fault("a code longer than any may be", "nearest_code", "&& norm$v[$c] < FAR {", "{"),
-    fault(
-        "a code longer than any may be, of short rows",
-        "nearest_code",
-        "select(vec4<f32>(0.0), factor * e$x, norm < FAR)",
-        "factor * e$x",
-    ),
-    fault(
-        "a code longer than any may be, by subgroups",
-        "nearest_code",
-        "&& own_norm$g < FAR)",
-        ")",
-    ),
+    fault("a code longer than any may be", &"nearest_code", "&& norm$v[$c] < FAR {", "{"),
+    fault("group norm backward without mean(g)", &"group_norm_bwd", "- mean_g - xhat", "- xhat"),
     fault(
         "group norm backward without mean(g xhat)",
-        "group_norm_bwd",
+        &"group_norm_bwd",
         " - xhat * mean_g_xhat)",
         ")",
     ),
-    fault("missing bias correction of m", "adamw", "(step.bias1 * m1)", "m1"),
-    fault("missing bias correction of v", "adamw", "sqrt(step.bias2 * v1)", "sqrt(v1)"),
+    fault("missing bias correction of m", &"adamw", "(step.bias1 * m1)", "m1"),
+    fault("missing bias correction of v", &"adamw", "sqrt(step.bias2 * v1)", "sqrt(v1)"),
     fault(
         "decay coupled to the gradient",
-        "adamw",
+        &"adamw",
         "let gradient = step.inv_lanes * ctl[2] * g[i];",
         "let gradient = step.inv_lanes * ctl[2] * g[i] + WEIGHT_DECAY * p[i];",
     ),
-    fault("a bad gradient is applied", "adamw", "|| ctl[1] == 0.0", "|| ctl[1] < 0.0"),
-    fault("lanes are summed, not averaged", "adamw", "step.inv_lanes * ctl[2]", "ctl[2]"),
+    fault("a bad gradient is applied", &"adamw", "|| ctl[1] == 0.0", "|| ctl[1] < 0.0"),
+    fault("lanes are summed, not averaged", &"adamw", "step.inv_lanes * ctl[2]", "ctl[2]"),
     fault(
         "derivative of SiLU without its second term",
-        "unary",
+        &"unary",
         "return s * (Element(1.0) + v * (Element(1.0) - s));",
         "return s;",
     ),
-    fault("bias left out", "matmul", "v += bias[n];", "v += 0.0 * bias[n];"),
-    fault("written instead of added", "matmul", "y[at] += v;", "y[at] = v;"),
-    fault("one w for the whole batch", "matmul", "return batch;", "return 0u;"),
-    fault("bias left out", "conv2d", "v += bias[n];", "v += 0.0 * bias[n];"),
-    fault("written instead of added", "conv2d_dgrad", "dx[at / 4u] += v;", "dx[at / 4u] = v;"),
+    each("bias left out", &["matmul", "conv2d"], "v += bias[n];", "v += 0.0 * bias[n];"),
+    fault("written instead of added", &"matmul", "y[at] += v;", "y[at] = v;"),
+    fault("one w for the whole batch", &"matmul", "return batch;", "return 0u;"),
+    fault("written instead of added", &"conv2d_dgrad", "dx[at / 4u] += v;", "dx[at / 4u] = v;"),
     fault(
         "last pixel of a chunk left out",
-        "conv2d_wgrad",
+        &"conv2d_wgrad",
         "end = min(first + dims.chunk, dims.pixels);",
         "end = min(first + dims.chunk, dims.pixels) - 1u;",
     ),
-    fault("second chunk left out", "sum_partials", "var s = 1u;", "var s = 2u;"),
-    fault("second row of invocations left out", "col_sum", "var i = 1u;", "var i = 2u;"),
+    fault("second chunk left out", &"sum_partials", "var s = 1u;", "var s = 2u;"),
+    fault("second row of invocations left out", &"col_sum", "var i = 1u;", "var i = 2u;"),
     fault(
         "variance of a sample",
-        "group_norm_stats",
+        &"group_norm_stats",
         "sum / (count * f32(SLOTS));",
         "sum / (count * f32(SLOTS) - 1.0);",
     ),
     fault(
         "beta left out",
-        "group_norm",
+        &"group_norm",
         "* stat.rstd) + beta[channel];",
         "* stat.rstd) + 0.0 * beta[channel];",
     ),
     fault(
         "channels of another group",
-        "group_norm",
+        &"group_norm",
         "channel / (WIDTH / LANES)];",
         "channel % GROUPS];",
     ),
-    fault("x for xhat", "group_norm_bwd_sums", "with_xhat += g * xhat;", "with_xhat += g * x[i];"),
+    fault("x for xhat", &"group_norm_bwd_sums", "with_xhat += g * xhat;", "with_xhat += g * x[i];"),
     fault(
         "dbeta is dgamma",
-        "norm_param_grad",
+        &"norm_param_grad",
         "offset += sums[(2u * s + 1u) * CV + channel];",
         "offset += sums[2u * s * CV + channel];",
     ),
     fault(
         "last step of the tree left out",
-        "norm_param_grad",
+        &"norm_param_grad",
         "half >= COLUMNS;",
         "half > COLUMNS;",
     ),
     fault(
         "scale instead of 1 + scale",
-        "layer_norm",
+        &"layer_norm",
         "(Element(1.0) + m[modulation + i])",
         "m[modulation + i]",
     ),
     fault(
         "layer norm backward without mean(g)",
-        "layer_norm_bwd",
+        &"layer_norm_bwd",
         "upstream(row, i) - Element(mean_g)",
         "upstream(row, i)",
     ),
     fault(
         "layer norm backward without mean(g xhat)",
-        "layer_norm_bwd",
+        &"layer_norm_bwd",
         " - xhat * mean_g_xhat)",
         ")",
     ),
     fault(
         "statistics of the wrong row",
-        "layer_norm_bwd_params",
+        &"layer_norm_bwd_params",
         "let stat = stats[row];",
         "let stat = stats[split];",
     ),
-    fault("mass not rescaled", "attention", "mass = mass * shrink +", "mass = mass +"),
+    fault("mass not rescaled", &"attention", "mass = mass * shrink +", "mass = mass +"),
     fault(
         "log of the mass left out",
-        "attention",
+        &"attention",
         "highest[$r] + log(total_mass[$r]);",
         "highest[$r];",
     ),
-    fault("scores not scaled", "attention", "s.r$r * dims.scale, valid", "s.r$r, valid"),
-    fault("delta left out", "attention_bwd_kv", "(dp.r$r - column_delta)", "dp.r$r"),
-    fault("dk not scaled", "attention_bwd_kv", "key$chunk.r$r * dims.scale,", "key$chunk.r$r,"),
-    fault("delta left out", "attention_bwd_q", "(dp.r$r - vec4<f32>(row_delta[$r]))", "dp.r$r"),
-    fault("first element left out", "attention_delta", "var j = 0u; j < DV", "var j = 1u; j < DV"),
+    fault("scores not scaled", &"attention", "s.r$r * dims.scale, valid", "s.r$r, valid"),
+    fault("delta left out", &"attention_bwd_kv", "(dp.r$r - column_delta)", "dp.r$r"),
+    fault("dk not scaled", &"attention_bwd_kv", "key$chunk.r$r * dims.scale;", "key$chunk.r$r;"),
+    fault("delta left out", &"attention_bwd_q", "(dp.r$r - vec4<f32>(row_delta[$r]))", "dp.r$r"),
+    fault("first element left out", &"attention_delta", "var j = 0u; j < DV", "var j = 1u; j < DV"),
     fault(
         "every invocation has its own maximum",
-        "softmax_rows",
+        &"softmax_rows",
         "highest = workgroup_max(highest, lane);",
         "",
     ),
     fault(
         "log of the mass left out",
-        "softmax_ce",
+        &"softmax_ce",
         "(highest - logit) + log_mass",
         "(highest - logit)",
     ),
-    fault("weight left out", "softmax_ce", "value = weight[row] * (", "value = ("),
+    fault("weight left out", &"softmax_ce", "value = weight[row] * (", "value = ("),
     fault(
         "onehot left out",
-        "softmax_ce_bwd",
+        &"softmax_ce_bwd",
         "(exp(logits[i] - Element(lse[row])) - onehot)",
         "(exp(logits[i] - Element(lse[row])) - 0.0 * onehot)",
     ),
-    fault("pixel off by one", "upsample2x", "column / 2u)", "(column + 1u) / 2u)"),
-    fault("one pixel twice", "upsample2x_bwd", "dy[lower + CV]", "dy[lower]"),
-    fault("tie to a higher index", "argmin_rows", "value[$c] < least {", "value[$c] <= least {"),
+    fault("pixel off by one", &"upsample2x", "column / 2u)", "(column + 1u) / 2u)"),
+    fault("one pixel twice", &"upsample2x_bwd", "dy[lower + CV]", "dy[lower]"),
+    fault("tie to a higher index", &"argmin_rows", "value[$c] < least {", "value[$c] <= least {"),
     fault(
         "last code of a workgroup left out",
-        "code_sums",
+        &"code_sums",
         "if code < PER * CODES {",
         "if code + 1u < PER * CODES {",
     ),
     fault(
         "counts not added to",
-        "code_sums",
+        &"code_sums",
         "counts[code$s] += f32(count$s);",
         "counts[code$s] = f32(count$s);",
     ),
-    fault("past the table is not zero", "gather", "y[i] = Element(0.0);", "y[i] = Element(1.0);"),
-    fault("a row too many", "gather", "let row = idx[i / D];", "let row = idx[i / D] + 1u;"),
-    fault("counts not weighted", "ema_counts", "(1.0 - DECAY) * counts[i]", "counts[i]"),
-    fault("smoothing left out", "ema_codebook", "(ema_n[i / D] + EPS)", "ema_n[i / D]"),
-    fault("codebook of a bad step", "ema_codebook", "|| !(ctl[1] > 0.0)", "|| ctl[1] < 0.0"),
+    fault("past the table is not zero", &"gather", "y[i] = Element(0.0);", "y[i] = Element(1.0);"),
+    fault("a row too many", &"gather", "let row = idx[i / D];", "let row = idx[i / D] + 1u;"),
+    fault("counts not weighted", &"ema_counts", "(1.0 - DECAY) * counts[i]", "counts[i]"),
+    fault("smoothing left out", &"ema_codebook", "(ema_n[i / D] + EPS)", "ema_n[i / D]"),
+    fault("codebook of a bad step", &"ema_codebook", "|| !(ctl[1] > 0.0)", "|| ctl[1] < 0.0"),
     fault(
         "an empty cluster is divided",
-        "kmeans_update",
+        &"kmeans_update",
         "counts[i / D] > 0.0",
         "counts[i / D] >= 0.0",
     ),
-    fault("difference turned round", "binary", "(a[i] - second)", "(second - a[i])"),
-    fault("b repeats by the wrong index", "binary", "b[i % B_LEN]", "b[i / B_LEN]"),
-    fault("factor left out", "scale_by", "FACTOR * s[0] * x[i]", "s[0] * x[i] + 0.0 * FACTOR"),
-    fault("written instead of added", "copy", "y[i] += x[i];", "y[i] = x[i];"),
-    fault("complement of the pattern", "fill", "y[i] = dims.bits;", "y[i] = ~dims.bits;"),
-    fault("last chunk left out", "finish_sums", "s < dims.splits$i;", "s + 1u < dims.splits$i;"),
-    fault("a result off by one", "fused", "    y0[i] = s", "    y0[i] = 1.0 + s"),
-    fault("the neighbour's place", "conv2d_epilogue", "epilogue(at, v);", "epilogue(at + 1u, v);"),
-    fault("the neighbour's place", "matmul_epilogue", "epilogue(at, v);", "epilogue(at + 1u, v);"),
-    fault("a round too many", "fma_probe", "round < dims.rounds;", "round <= dims.rounds;"),
+    fault("difference turned round", &"binary", "(a[i] - second)", "(second - a[i])"),
+    fault("b repeats by the wrong index", &"binary", "b[i % B_LEN]", "b[i / B_LEN]"),
+    fault("factor left out", &"scale_by", "FACTOR * s[0] * x[i]", "s[0] * x[i] + 0.0 * FACTOR"),
+    fault("written instead of added", &"copy", "y[i] += x[i];", "y[i] = x[i];"),
+    fault("complement of the pattern", &"fill", "y[i] = dims.bits;", "y[i] = ~dims.bits;"),
+    fault("last chunk left out", &"finish_sums", "s < dims.splits$i;", "s + 1u < dims.splits$i;"),
+    fault("a result off by one", &"fused", "    y0[i] = s", "    y0[i] = 1.0 + s"),
+    each(
+        "the neighbour's place",
+        &["conv2d_epilogue", "matmul_epilogue"],
+        "epilogue(at, v);",
+        "epilogue(at + 1u, v);",
+    ),
+    fault("a round too many", &"fma_probe", "round < dims.rounds;", "round <= dims.rounds;"),
     fault(
         "an infinity counts",
-        "sum_all",
+        &"sum_all",
         "select(0.0, x[i] * x[i], finite)",
         "select(x[i] * x[i], x[i] * x[i], finite)",
     ),
     fault(
         "a chunk reads on",
-        "sum_all",
+        &"sum_all",
         "min((w + 1u) * dims.chunk, dims.n)",
         "min((w + 1u) * dims.chunk + 1u, dims.n)",
     ),
-    fault("last step of the tree left out", "sum_finish", "half > 0u;", "half > 1u;"),
-    fault("gradient turned round", "mse_grad", "(a[i] - b[i])", "(b[i] - a[i])"),
-    fault("mean over one position too many", "mean_pool", "sum / f32(HW)", "sum / f32(HW + 1u)"),
+    fault("last step of the tree left out", &"sum_finish", "half > 0u;", "half > 1u;"),
+    fault("gradient turned round", &"mse_grad", "(a[i] - b[i])", "(b[i] - a[i])"),
+    fault("mean over one position too many", &"mean_pool", "sum / f32(HW)", "sum / f32(HW + 1u)"),
     fault(
         "gradient of the wrong image",
-        "mean_pool_bwd",
+        &"mean_pool_bwd",
         "i / (HW * C_LEN) * C_LEN",
         "i / HW * C_LEN",
     ),
-    fault("norm of absolute values", "grad_norm", "g[i] * g[i]", "abs(g[i])"),
+    fault("norm of absolute values", &"grad_norm", "g[i] * g[i]", "abs(g[i])"),
     fault(
         "small gradients are enlarged",
-        "grad_ctl",
+        &"grad_ctl",
         "min(1.0, CLIP / (norm + 1e-6))",
         "CLIP / (norm + 1e-6)",
     ),
-    fault("skipped steps not counted", "grad_ctl", "ctl[3] += 1.0;", ""),
+    fault("skipped steps not counted", &"grad_ctl", "ctl[3] += 1.0;", ""),
     fault(
         "ring does not wrap",
-        "ring_write",
+        &"ring_write",
         "(step.ring_row % dims.rows)",
         "min(step.ring_row, dims.rows - 1u)",
     ),
-    fault("nine rounds", "philox", "round < 10u", "round < 9u"),
-    fault("lanes draw the same masks", "mask_tokens", "step.sample_base + b", "b"),
+    fault("nine rounds", &"philox", "round < 10u", "round < 9u"),
+    fault("lanes draw the same masks", &"mask_tokens", "step.sample_base + b", "b"),
     fault(
         "temperature of the wrong side",
-        "draw_tokens",
+        &"draw_tokens",
         "(l - largest) / step.temperature",
         "(l - largest) * step.temperature",
     ),
     fault(
         "guidance on the wrong branch",
-        "draw_tokens",
+        &"draw_tokens",
         "return u + step.guidance",
         "return (l_c - lse_c) + step.guidance",
     ),
 ];
 
-/// At least one for every product by cooperative matrices, and those that only these can have.
-const COOP_FAULTS: &[Fault] = &[
-    fault(
-        "every subgroup has a last row of tiles",
-        "matmul",
-        "min(count, max(BM / T, $ru * count) - $ru * count)",
-        "count",
-    ),
-    fault("past the last k", "matmul", "#if K_TAIL", "#if !K_TAIL"),
-    fault("one tap for two", "conv2d", "#if WHOLE_TAPS", "#if !WHOLE_TAPS"),
-    fault("past the last k of a chunk", "conv2d_wgrad", "if p >= end {", "if p >= dims.pixels {"),
-    fault(
-        "last tile of the sum dropped",
-        "conv2d_dgrad",
-        "kb < k_end; kb += BK",
-        "kb + BK <= k_end; kb += BK",
-    ),
-    fault("the neighbour's place", "conv2d_epilogue", "epilogue(at, v);", "epilogue(at + 1u, v);"),
-    fault("the neighbour's tile", "matmul_epilogue", "place.subgroup * T * T, T", "0u, T"),
-    fault("weights of the other rows", "attention", "WEIGHTS + row *", "WEIGHTS + (row ^ 1u) *"),
-];
-
 /// Where a fault was noticed: `(case, message)`. Cases whose shader does not hold the text after
 /// preprocessing (another switch) are passed over; a fault in none of them is an error.
-fn hunt(device: &mut dyn Device, caps: &Caps, f: &Fault) -> Result<(String, String), String> {
+fn hunt(
+    device: &mut dyn Device,
+    caps: &Caps,
+    f: &Fault,
+    kernel: &str,
+) -> Result<(String, String), String> {
     let (mut found, mut survived) = (false, 0);
-    for case in cases_of(f.kernel, caps) {
-        if caps.emulate_coop && !case.kernel.needs().f16 {
-            continue;
-        }
+    for case in planted_cases(f, kernel, caps) {
         let text = inlined(&*case.kernel);
         if !text.contains(f.text) {
             continue;
@@ -375,45 +369,78 @@ fn hunt(device: &mut dyn Device, caps: &Caps, f: &Fault) -> Result<(String, Stri
     }
 }
 
-/// All of `faults`, which `test` must notice.
-fn plant(device: &mut dyn Device, caps: &Caps, faults: &[Fault], test: &str) {
+/// The cases of `kernel` that a fault is planted in.
+fn planted_cases(f: &Fault, kernel: &str, caps: &Caps) -> impl Iterator<Item = Case> {
+    let cases = cases_of(kernel, caps).into_iter();
+    cases.filter(|case| case.kernel.variant().starts_with(f.variant))
+}
+
+fn all() -> impl Iterator<Item = &'static Fault> {
+    FAULTS.iter().chain(VARIANTS)
+}
+
+#[test]
+fn planted_in_shaders() {
+    let Some(mut device) = device::gpu() else { return };
+    // Cooperative matrices as every device with halves and subgroups can run them.
+    let own = device.caps().clone();
+    let caps = Caps { half_products: true, emulate_coop: true, coop_matrix: vec![], ..own };
     let (mut table, mut escaped) = (Table::default(), vec![]);
-    for f in faults {
-        match hunt(device, caps, f) {
-            Ok((case, _)) => {
-                let by = format!("registry::{test}, {case}");
-                table.row(f.name, &format!("{}.wgsl", f.kernel), &by);
+    for f in all() {
+        for kernel in f.kernels {
+            match hunt(&mut **device, &caps, f, kernel) {
+                Ok((case, _)) => {
+                    let by = format!("registry::wgsl_form_equals_naive, {case}");
+                    table.row(f.name, &format!("{kernel}, {}", f.variant), &by);
+                }
+                Err(e) => escaped.push(format!("{} in {kernel}, {}: {e}", f.name, f.variant)),
             }
-            Err(e) => escaped.push(format!("{} in {}: {e}", f.name, f.kernel)),
         }
     }
     println!("{}", table.0);
     assert!(escaped.is_empty(), "{}", escaped.join("\n"));
 }
 
+/// Every kernel is planted in, whatever is added to the registry, and every file of WGSL is part of a
+/// shader that is: as its text, or by an import that the preprocessor followed.
 #[test]
-fn planted_in_shaders() {
-    let Some(mut device) = device::gpu() else { return };
-    let caps = device.caps().clone();
-    plant(&mut **device, &caps, FAULTS, "wgsl_form_equals_naive");
-}
-
-#[test]
-fn planted_in_emulated_matrices() {
-    let Some(mut device) = device::gpu() else { return };
-    let own = device.caps().clone();
-    if own.subgroups.is_none() || !own.f16 {
-        eprintln!("SKIPPED emulated matrices: {} lacks subgroups or f16", device.describe());
-        return;
-    }
-    let caps = Caps { half_products: true, emulate_coop: true, coop_matrix: vec![], ..own };
-    plant(&mut **device, &caps, COOP_FAULTS, "emulated_matrices_equal_naive");
-}
-
-/// Every kernel is planted in, whatever is added to the registry.
-#[test]
-fn no_kernel_is_forgotten() {
+fn no_shader_is_forgotten() {
     for entry in vqforge::kernels::registry() {
-        assert!(FAULTS.iter().any(|f| f.kernel == entry.name), "no fault for {}", entry.name);
+        let planted = FAULTS.iter().any(|f| f.kernels.contains(&entry.name));
+        assert!(planted, "no fault for {}", entry.name);
     }
+    let software =
+        Caps { subgroups: Some((8, 8)), software: true, emulate_coop: true, ..Caps::all() };
+    let mut files = files();
+    for f in all() {
+        for case in f.kernels.iter().flat_map(|kernel| planted_cases(f, kernel, &software)) {
+            let k = &*case.kernel;
+            let expanded = preprocess::expand(k.shader(), k.wgsl(), &k.consts());
+            let origins = expanded.unwrap_or_else(|e| panic!("{e}")).origins;
+            files.retain(|file, text| {
+                let fragment = file.strip_prefix("lib/").and_then(|f| f.strip_suffix(".wgsl"));
+                let imported = |name: &str| origins.iter().any(|(origin, _)| origin == name);
+                !(text == k.wgsl() || fragment.is_some_and(imported))
+            });
+        }
+    }
+    assert!(files.is_empty(), "nothing is planted in {:?}", files.keys());
+}
+
+/// Every file of WGSL: its path below `shaders`, and its text.
+fn files() -> BTreeMap<String, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let (mut folders, mut files) = (vec![root.clone()], BTreeMap::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(&root).expect("below it").to_string_lossy();
+            files.insert(name.replace('\\', "/"), std::fs::read_to_string(&path).expect("text"));
+        }
+    }
+    files
 }

@@ -1,28 +1,26 @@
 //! Faults in Rust. They share one build: in a copy of the tree each text becomes a choice between
 //! itself and its fault, made when the program starts, by the name in `VQFORGE_PLANTED`. Then for
 //! every fault the test that must notice is run with and without it. That takes minutes:
-//! `kernels_tests/faults.sh` does it. That the texts are still there is checked with every change.
+//! `kernels_tests/faults.sh` does it
+//! ([`super::planting`]). That the texts are still there is checked with every change.
 
-use super::Table;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
 /// (file, text, what it becomes); `{on}` stands for "the fault is planted".
 type Edit = (&'static str, &'static str, &'static str);
 
-struct Fault {
-    name: &'static str,
-    edits: &'static [Edit],
+pub(super) struct Fault {
+    pub name: &'static str,
+    pub edits: &'static [Edit],
     /// Test binary ("lib" for the library's own tests) and test.
-    test: (&'static str, &'static str),
+    pub test: (&'static str, &'static str),
 }
 
 const KERNELS_CPU: (&str, &str) = ("kernels", "registry::cpu_form_equals_naive");
 
-const FAULTS: &[Fault] = &[
+pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "pad off by one",
         edits: &[(
@@ -110,7 +108,7 @@ const FAULTS: &[Fault] = &[
                 "terms.push((codebook, if {on} { beta } else { 1.0 }));",
             ),
         ],
-        test: ("kernels", "gradients::whole_vqvae"),
+        test: ("kernels", "gradients::models::whole_vqvae"),
     },
     Fault {
         name: "missing bias correction",
@@ -119,7 +117,7 @@ const FAULTS: &[Fault] = &[
             "(1.0 / (1.0 - beta.powi(updates))) as f32",
             "(if {on} { 1.0 } else { 1.0 / (1.0 - beta.powi(updates)) }) as f32",
         )],
-        test: ("kernels", "planner::the_update_follows_its_formula"),
+        test: ("kernels", "planner::update::the_update_follows_its_formula"),
     },
     Fault {
         name: "lanes summed out of order",
@@ -129,7 +127,7 @@ const FAULTS: &[Fault] = &[
             "let mut levels: Vec<usize> = levels.collect();\n        if {on} { levels.reverse(); }\n\
              for level in levels {\n            lists.push(self.add[level]);",
         )],
-        test: ("kernels", "planner::lanes_are_added_in_a_fixed_tree"),
+        test: ("kernels", "planner::lanes::lanes_are_added_in_a_fixed_tree"),
     },
     Fault {
         name: "resume without the codebook's statistics",
@@ -162,7 +160,7 @@ const FAULTS: &[Fault] = &[
     Fault {
         name: "an oversized tensor is let through",
         edits: &[("src/plan/compile.rs", "if largest <= limit {", "if largest <= limit || {on} {")],
-        test: ("kernels", "planner::oversized_tensors_are_refused"),
+        test: ("kernels", "planner::limits::oversized_tensors_are_refused"),
     },
     Fault {
         name: "second gradient of a parameter overwrites the first",
@@ -171,7 +169,7 @@ const FAULTS: &[Fault] = &[
             "return Target { value: known, accum: true, init: None };",
             "return Target { value: known, accum: !{on}, init: None };",
         )],
-        test: ("kernels", "gradients::shared_parameters"),
+        test: ("kernels", "gradients::operations::shared_parameters"),
     },
     Fault {
         name: "straight-through without its gradient",
@@ -180,7 +178,7 @@ const FAULTS: &[Fault] = &[
             "move |t, dy| t.add_grad(z, dy)",
             "move |t, dy| if {on} { Ok(()) } else { t.add_grad(z, dy) }",
         )],
-        test: ("kernels", "gradients::straight_through"),
+        test: ("kernels", "gradients::models::straight_through"),
     },
     Fault {
         name: "blocks of a sum by the number of threads",
@@ -246,9 +244,45 @@ const FAULTS: &[Fault] = &[
         )],
         test: ("kernels", "mixed::training_goes_on_as_in_f32"),
     },
+    Fault {
+        name: "joined across a change of its operand",
+        edits: &[(
+            "src/plan/fuse.rs",
+            "if changed || wanted {",
+            "if (changed && !{on}) || wanted {",
+        )],
+        test: ("kernels", "fusion::what_changes_in_between_is_not_joined"),
+    },
+    Fault {
+        name: "a disagreeing candidate is kept",
+        edits: &[(
+            "src/device/tuner/measure.rs",
+            "if agree(&**kernel, &layout, &want, &got) {",
+            "if agree(&**kernel, &layout, &want, &got) || {on} {",
+        )],
+        test: ("kernels", "tuner::a_wrong_variant_is_refused"),
+    },
+    Fault {
+        name: "a flush that does nothing",
+        edits: &[(
+            "src/device/timing.rs",
+            "device.run(&[self.list], &StepScalars::default())?;",
+            "if !{on} { device.run(&[self.list], &StepScalars::default())?; }",
+        )],
+        test: ("kernels", "timing::flushes_write_their_own_buffer"),
+    },
+    Fault {
+        name: "a flush of more than can be bound",
+        edits: &[(
+            "src/device/timing.rs",
+            "let bytes = bytes.min(limits.max_binding_bytes)",
+            "let bytes = if {on} { bytes } else { bytes.min(limits.max_binding_bytes) }",
+        )],
+        test: ("kernels", "timing::flushes_fit_the_device"),
+    },
 ];
 
-fn root() -> &'static Path {
+pub(super) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -256,7 +290,7 @@ fn root() -> &'static Path {
 ///
 /// # Errors
 /// A text that does not stand exactly once in its file.
-fn planted(file: &str, text: &str) -> Result<String, String> {
+pub(super) fn planted(file: &str, text: &str) -> Result<String, String> {
     let mut text = text.to_string();
     for fault in FAULTS {
         for (_, from, to) in fault.edits.iter().filter(|(f, ..)| *f == file) {
@@ -271,11 +305,11 @@ fn planted(file: &str, text: &str) -> Result<String, String> {
     Ok(text)
 }
 
-fn read(file: &Path) -> String {
+pub(super) fn read(file: &Path) -> String {
     fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()))
 }
 
-fn files() -> BTreeSet<&'static str> {
+pub(super) fn files() -> BTreeSet<&'static str> {
     FAULTS.iter().flat_map(|f| f.edits).map(|(file, ..)| *file).collect()
 }
 
@@ -285,135 +319,4 @@ fn texts_are_found() {
     let errors: Vec<_> =
         files().into_iter().filter_map(|f| planted(f, &read(&root().join(f))).err()).collect();
     assert!(errors.is_empty(), "{}", errors.join("\n"));
-}
-
-/// Copies what a build needs.
-fn copy_tree(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("folder");
-    for entry in fs::read_dir(from).expect("folder") {
-        let (path, name) =
-            (entry.as_ref().expect("entry").path(), entry.expect("entry").file_name());
-        let left_out = ["target", ".git", "runs", "demo"];
-        if left_out.iter().any(|l| name == *l) {
-            continue;
-        }
-        let into = to.join(&name);
-        if path.is_dir() {
-            copy_tree(&path, &into);
-        } else if fs::read(&path).expect("read") != fs::read(&into).unwrap_or_default() {
-            // An unchanged file keeps its time, so that another run builds little.
-            fs::copy(&path, &into).expect("copy");
-        }
-    }
-}
-
-const SWITCH: &str = r#"
-/// Is the fault of this name planted?
-pub fn planted(name: &str) -> bool {
-    static PLANTED: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    PLANTED.get_or_init(|| std::env::var("VQFORGE_PLANTED").unwrap_or_default()) == name
-}
-"#;
-
-/// Builds the tests of the planted tree: executables by the name of their target.
-fn build(tree: &Path, target: &Path) -> BTreeMap<String, PathBuf> {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["test", "--release", "--no-run", "--message-format=json"]);
-    let kinds: BTreeSet<_> = FAULTS.iter().map(|f| f.test.0).collect();
-    for kind in kinds {
-        match kind {
-            "lib" => cargo.arg("--lib"),
-            name => cargo.args(["--test", name]),
-        };
-    }
-    let out = cargo.current_dir(tree).env("CARGO_TARGET_DIR", target).stderr(Stdio::inherit());
-    let out = out.output().expect("cargo");
-    assert!(out.status.success(), "the planted tree does not build");
-    let text = String::from_utf8(out.stdout).expect("UTF-8");
-    let messages = text.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
-    let tests = messages.filter(|m| m["profile"]["test"] == true);
-    tests
-        .filter_map(|m| {
-            let kind = if m["target"]["kind"][0] == "lib" {
-                "lib"
-            } else {
-                m["target"]["name"].as_str()?
-            };
-            Some((kind.to_string(), PathBuf::from(m["executable"].as_str()?)))
-        })
-        .collect()
-}
-
-/// Runs one test with one fault, or with none (""): Ok when it passes, else its first complaint.
-fn run(exe: &Path, tree: &Path, test: &str, fault: &str) -> Result<(), String> {
-    const PATIENCE: Duration = Duration::from_secs(900);
-    let log = tree.join("planted.log");
-    let file = || fs::File::create(&log).expect("log");
-    let mut child = Command::new(exe)
-        .args(["--exact", test])
-        .current_dir(tree)
-        .env("VQFORGE_PLANTED", fault)
-        .env("RUST_BACKTRACE", "0")
-        .stdout(file())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the test");
-    let started = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().expect("the test") {
-            break status;
-        }
-        if started.elapsed() > PATIENCE {
-            child.kill().expect("kill");
-            child.wait().expect("wait");
-            panic!("{test} with `{fault}` hangs");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    };
-    let text = read(&log);
-    assert!(text.contains("running 1 test"), "{test} is no test:\n{text}");
-    if status.success() {
-        return Ok(());
-    }
-    assert!(text.contains("test result: FAILED"), "{test} with `{fault}` ended oddly:\n{text}");
-    let mut lines = text.lines().skip_while(|l| !l.contains("panicked at")).skip(1);
-    Err(lines.next().unwrap_or("").to_string())
-}
-
-#[test]
-#[ignore = "builds the tree once more: kernels_tests/faults.sh"]
-fn planted_in_sources() {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root().join("target"), PathBuf::from);
-    let tree = target.join("planted");
-    copy_tree(root(), &tree);
-    let mut files: Vec<&str> = files().into_iter().collect();
-    files.push("src/lib.rs");
-    for file in files {
-        let mut text = planted(file, &read(&root().join(file))).unwrap_or_else(|e| panic!("{e}"));
-        if file == "src/lib.rs" {
-            text.push_str(SWITCH);
-        }
-        fs::write(tree.join(file), text).expect("write");
-    }
-    let tests = build(&tree, &target.join("planted-target"));
-    let (mut table, mut escaped) = (Table::default(), vec![]);
-    let mut fair: BTreeMap<(&str, &str), Result<(), String>> = BTreeMap::new();
-    for fault in FAULTS {
-        let (binary, test) = fault.test;
-        let exe = &tests[binary];
-        let control = fair.entry(fault.test).or_insert_with(|| run(exe, &tree, test, ""));
-        if let Err(e) = control {
-            escaped.push(format!("{test} fails without a fault: {e}"));
-            continue;
-        }
-        match run(exe, &tree, test, fault.name) {
-            Ok(()) => escaped.push(format!("{}: {test} did not notice", fault.name)),
-            Err(message) => {
-                let file = fault.edits[0].0.trim_start_matches("src/");
-                table.row(fault.name, file, &format!("{test}: {message:.90}"));
-            }
-        }
-    }
-    println!("{}", table.0);
-    assert!(escaped.is_empty(), "{}", escaped.join("\n"));
 }
