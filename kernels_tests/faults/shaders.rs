@@ -206,7 +206,7 @@ const FAULTS: &[Fault] = &[
     ),
     fault("scores not scaled", "attention", "s.r$r * dims.scale, valid", "s.r$r, valid"),
     fault("delta left out", "attention_bwd_kv", "(dp.r$r - column_delta)", "dp.r$r"),
-    fault("dk not scaled", "attention_bwd_kv", "key$chunk.r$r * dims.scale,", "key$chunk.r$r,"),
+    fault("dk not scaled", "attention_bwd_kv", "key$chunk.r$r * dims.scale;", "key$chunk.r$r;"),
     fault("delta left out", "attention_bwd_q", "(dp.r$r - vec4<f32>(row_delta[$r]))", "dp.r$r"),
     fault("first element left out", "attention_delta", "var j = 0u; j < DV", "var j = 1u; j < DV"),
     fault(
