@@ -2,11 +2,11 @@
 //! f64, strays are named row by row, and PyTorch's values are met.
 
 use crate::compare::within_bound;
-use crate::device::{floats, forms, on_devices};
+use crate::device::{self, floats, forms, left_out, on_devices};
 use crate::fixtures::Fixture;
 use crate::registry;
 use std::sync::Arc;
-use vqforge::device::Device;
+use vqforge::device::{Device, Launch, scratch};
 use vqforge::kernels::{Bind, Bounded, Case, Fill, Io, Kernel, StepScalars, Tier};
 use vqforge::kernels::{
     code_sums::CodeSums, ema_codebook::EmaCodebook, ema_codebook::EmaCounts,
@@ -24,17 +24,17 @@ fn with_margin(n: usize, k: usize, d: usize) -> NearestCode {
     NearestCode { margin: true, ..NearestCode::new(n, k, d) }
 }
 
-/// What the device makes of it by the kernel itself and by its variants, `most` forms in all, with their
-/// names.
+/// What the device makes of it by the kernel itself and by its variants, with their names.
 fn find(
     device: &mut dyn Device,
     kernel: &NearestCode,
     z: &[f32],
     codebook: &[f32],
-    most: usize,
 ) -> Vec<(String, Found)> {
-    let all = forms(device, kernel.clone()).into_iter().take(most);
-    all.map(|form| (form.variant(), find_by(device, form, z, codebook))).collect()
+    forms(device, kernel.clone())
+        .into_iter()
+        .map(|form| (form.variant(), find_by(device, form, z, codebook)))
+        .collect()
 }
 
 fn find_by(device: &mut dyn Device, kernel: Arc<dyn Kernel>, z: &[f32], codebook: &[f32]) -> Found {
@@ -137,7 +137,7 @@ fn index_is_within_rounding_of_the_minimum() {
             let kernel = with_margin(n, k, d);
             let draw = |len: usize, seed| floats(&Fill::Normal { mean, std }.bits(len, seed));
             let (z, codebook) = (draw(n * d, 1), draw(k * d, 2));
-            for (form, found) in find(device, &kernel, &z, &codebook, usize::MAX) {
+            for (form, found) in find(device, &kernel, &z, &codebook) {
                 let flips = check_nearest(&form, &kernel, &z, &codebook, &found);
                 let worst = flips.iter().fold(0.0f64, |a, &b| a.max(b));
                 println!(
@@ -161,7 +161,7 @@ fn pytorch_nearest() {
             let kernel = with_margin(n, fixture.dim(&at("codebook"), 0), d);
             let (z, codebook) = (fixture.f32(&at("z")), fixture.f32(&at("codebook")));
             let (want, margins) = (fixture.index(&at("idx")), fixture.f32(&at("margin_d2")));
-            for (form, found) in find(device, &kernel, &z, &codebook, usize::MAX) {
+            for (form, found) in find(device, &kernel, &z, &codebook) {
                 let place = format!("{} {form}, {name}", device.kind());
                 check_nearest(&place, &kernel, &z, &codebook, &found);
                 for row in 0..n {
@@ -184,20 +184,17 @@ fn pytorch_nearest() {
     });
 }
 
-/// Every code comes twice, so that all rows tie, and the margin changes nothing else: all forms among
-/// 2^15 codes, the kernel itself among 2^20. (llvmpipe leaves the loops of a shader after 65,535
-/// iterations in all, more than which some variants would need there.)
+/// Every code comes twice, so that all rows tie, and the margin changes nothing else.
 #[test]
 fn a_million_codes() {
-    let (n, d) = (3, 2);
-    for (k, most) in [(1 << 15, usize::MAX), (1 << 20, 1)] {
+    for (n, k, d) in [(3, 1 << 14, 2), (3, 1 << 20, 3), (3, 50_000, 48)] {
         let half = floats(&Fill::normal().bits(k / 2 * d, 1));
         let codebook = [half.clone(), half].concat();
         let z = floats(&Fill::normal().bits(n * d, 2));
         on_devices(|device| {
             let kernel = NearestCode::new(n, k, d);
-            let plain = find(device, &kernel, &z, &codebook, most);
-            let with = find(device, &with_margin(n, k, d), &z, &codebook, most);
+            let plain = find(device, &kernel, &z, &codebook);
+            let with = find(device, &with_margin(n, k, d), &z, &codebook);
             assert_eq!(plain.len(), with.len());
             for ((form, plain), (_, found)) in plain.into_iter().zip(with) {
                 check_nearest(&form, &kernel, &z, &codebook, &plain);
@@ -207,6 +204,23 @@ fn a_million_codes() {
             }
         });
     }
+}
+
+/// llvmpipe would leave the loops early and find the nearest of the first codes only.
+#[test]
+fn software_vulkan_refuses_what_it_would_cut_short() {
+    let Some(mut device) = device::gpu() else { return };
+    if !device.caps().software {
+        return left_out("the limit of software Vulkan: this GPU is none");
+    }
+    let kernel: Arc<dyn Kernel> = Arc::new(NearestCode::new(3, 1 << 16, 64));
+    let mark = device.mark();
+    let contents = kernel.lens().into_iter().map(|len| vec![0; len]);
+    let binds = scratch::upload(&mut **device, contents).unwrap();
+    let error =
+        device.prepare(&[Launch { kernel, binds }], &mut |_, _| {}).unwrap_err().to_string();
+    device.release(mark);
+    assert!(error.contains("loops") && error.contains("--device cpu"), "{error}");
 }
 
 #[test]
@@ -220,7 +234,7 @@ fn directions() {
         let near = |got: &[f32], want: &[f32]| {
             got.iter().zip(want).all(|(g, w)| (g - w).abs() <= 64.0 * 0.5f32.powi(24))
         };
-        for (form, found) in find(device, &kernel, &z, &codebook, usize::MAX) {
+        for (form, found) in find(device, &kernel, &z, &codebook) {
             assert_eq!(found.idx[..4], [3, 2, 1, 1], "{form}");
             assert!(near(&found.d2[..4], &[0.0, 0.0, 1.0, 0.0]), "{form}: {:?}", found.d2);
             assert!(near(&found.margin[..2], &[2.0, 2.0]), "{form}: {:?}", found.margin);
@@ -242,7 +256,7 @@ fn strays() {
         codebook[3] = 1.0e30; // its norm overflows
         let mut z = vec![f32::NAN, 1.0, 4.0, 5.0, 2.0, 3.0, f32::INFINITY, 0.0, 1.0e30, 0.0];
         z.resize(2 * N, 7.0);
-        for (form, found) in find(device, &kernel, &z, &codebook, usize::MAX) {
+        for (form, found) in find(device, &kernel, &z, &codebook) {
             assert_eq!(found.idx[0], 0, "{form}: a NaN row takes index 0");
             assert!(found.d2[0].is_nan(), "{form}: and says so by its distance");
             assert_eq!((found.idx[1], found.d2[1]), (2, 0.0), "{form}");

@@ -257,8 +257,8 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "a disagreeing candidate is kept",
         edits: &[(
             "src/device/tuner/measure.rs",
-            "if agree(&**kernel, &layout, &want, &got) {",
-            "if agree(&**kernel, &layout, &want, &got) || {on} {",
+            "if agree(baseline, layout, want, &got, rounding) {",
+            "if agree(baseline, layout, want, &got, rounding) || {on} {",
         )],
         test: ("kernels", "tuner::a_wrong_variant_is_refused"),
     },

@@ -11,7 +11,7 @@ use super::gpu_pipeline::Pipeline;
 use super::timing::{CpuClock, by_wall_clock};
 use super::{BufferId, Device, Launch, Limits, ListId, Mark, Sample, Stats, Timer, Tuner};
 use crate::error::{Error, Result};
-use crate::kernels::{Caps, Kernel, StepScalars};
+use crate::kernels::{Caps, Kernel, SOFTWARE_ROUNDS, StepScalars};
 use crate::shader::{self, DIMS_BINDING, STEP_BINDING};
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU64;
@@ -305,6 +305,13 @@ impl Device for GpuDevice {
         for (i, (launch, &offset)) in launches.iter().zip(&offsets).enumerate() {
             progress(i, launches.len());
             let name = launch.kernel.name();
+            let rounds = launch.kernel.rounds();
+            if self.caps.software && rounds > SOFTWARE_ROUNDS {
+                return Err(Error::device(format!("{name} loops {rounds} times at these sizes"))
+                    .at(&self.name)
+                    .why(format!("software Vulkan may leave loops after {SOFTWARE_ROUNDS} rounds"))
+                    .help("use --device cpu, or fewer codes"));
+            }
             let pipeline = self.pipeline(&*launch.kernel)?;
             check_launch(launch, &pipeline.layout)?;
             let words = launch.kernel.dims().len() as u32;

@@ -51,6 +51,11 @@ macro_rules! delegate {
             self.$to.cost()
         }
     };
+    (@rounds $to:tt) => {
+        fn rounds(&self) -> usize {
+            self.$to.rounds()
+        }
+    };
     (@needs $to:tt) => {
         fn needs(&self) -> $crate::kernels::Needs {
             self.$to.needs()

@@ -26,7 +26,7 @@ impl Half {
 }
 
 impl Kernel for Half {
-    delegate!(inner: name shader wgsl consts dims lens half_ok grid variant forms);
+    delegate!(inner: name shader wgsl consts dims lens half_ok grid rounds variant forms);
     fn half(&self) -> u32 {
         self.mask
     }

@@ -128,6 +128,9 @@ pub struct Cost {
     pub bytes: u64,
 }
 
+/// Rounds of a shader's loops, nested ones included, that every driver runs.
+pub const SOFTWARE_ROUNDS: usize = 65_534;
+
 /// One kernel, specialised: see the module documentation.
 pub trait Kernel: Debug + Send + Sync {
     /// The name in dumps, tables and errors.
@@ -161,6 +164,11 @@ pub trait Kernel: Debug + Send + Sync {
     /// Workgroups to dispatch.
     fn grid(&self) -> [u32; 3];
     fn cost(&self) -> Cost;
+    /// Rounds of all loops of an invocation where sizes can make them very many, else 0: Mesa's
+    /// llvmpipe leaves them after [`SOFTWARE_ROUNDS`], and says nothing.
+    fn rounds(&self) -> usize {
+        0
+    }
     /// Device features the shader cannot do without.
     fn needs(&self) -> Needs {
         Needs::default()

@@ -4,7 +4,8 @@
 use super::cpu::nearest::{FAR, Problem, SHORT};
 use super::variant::Variant;
 use super::{
-    Bind, Caps, Case, Const, Cost, Fill, Io, Kernel, Needs, Real, flag, grid_1d, int, wrong_binds,
+    Bind, Caps, Case, Const, Cost, Fill, Io, Kernel, Needs, Real, SOFTWARE_ROUNDS, flag, grid_1d,
+    int, wrong_binds,
 };
 use crate::naive_forms;
 use std::sync::Arc;
@@ -39,6 +40,16 @@ struct Binds<'a, T> {
     idx: &'a mut [u32],
     d2: &'a mut [T],
     margin: Option<&'a mut [T]>,
+}
+
+/// Codes of a workgroup's tile.
+const CODES: usize = 64;
+
+/// Rows of an invocation, codes it loads at a time, and whether its rows stay in registers.
+struct SubgroupSizes {
+    rows: usize,
+    groups: usize,
+    hoist: bool,
 }
 
 impl NearestCode {
@@ -116,13 +127,24 @@ impl NearestCode {
     }
 
     /// Short rows stay in registers, as many as fit; of long ones a tile of scores does.
-    fn by_subgroup(&self, lanes: usize) -> Arc<dyn Kernel> {
+    fn subgroup_sizes(&self) -> SubgroupSizes {
         let (rows, groups, hoist) = match self.d {
             0..=16 => (4, 2, true),
             17..=32 => (4, 1, true),
             33..=64 => (2, 1, true),
             _ => (4, 4, false),
         };
+        SubgroupSizes { rows, groups, hoist }
+    }
+
+    /// Rounds of its loops.
+    fn subgroup_rounds(&self, lanes: usize) -> usize {
+        let SubgroupSizes { groups, hoist, .. } = self.subgroup_sizes();
+        self.k.div_ceil(lanes * groups) * if hoist { 1 } else { 1 + self.d.div_ceil(4) }
+    }
+
+    fn by_subgroup(&self, lanes: usize) -> Arc<dyn Kernel> {
+        let SubgroupSizes { rows, groups, hoist } = self.subgroup_sizes();
         let mut consts = self.row_consts();
         consts.extend([
             int("WG", lanes),
@@ -226,6 +248,11 @@ impl Kernel for NearestCode {
     fn grid(&self) -> [u32; 3] {
         grid_1d(self.n, 64)
     }
+    fn rounds(&self) -> usize {
+        // Drivers unroll the loop over a few channels, and those that stage them.
+        let channels = if self.chunk() <= 3 { 1 } else { 2 + self.chunk() };
+        self.k.div_ceil(CODES) * self.d.div_ceil(self.chunk()) * channels
+    }
     fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
         // Multiply-adds below which a launch costs more than its work.
         const SMALL: usize = 1 << 13;
@@ -233,9 +260,11 @@ impl Kernel for NearestCode {
         if work < SMALL {
             return vec![];
         }
-        let lanes = caps.software_lanes();
+        let ends = |rounds: usize| !caps.software || rounds <= SOFTWARE_ROUNDS;
+        let lanes = caps.software_lanes().filter(|&lanes| ends(self.subgroup_rounds(lanes)));
         let mut variants: Vec<_> = lanes.map(|lanes| self.by_subgroup(lanes)).into_iter().collect();
-        if self.d <= 8 {
+        // A round for every code, and those that stage them.
+        if self.d <= 8 && ends(2 * self.k) {
             variants.extend([1, 4].map(|rows| self.by_short_rows(rows)));
         }
         if work >= 16 * SMALL {

@@ -35,7 +35,7 @@ impl<K: Kernel> Rounded<K> {
 }
 
 impl<K: Kernel> Kernel for Rounded<K> {
-    delegate!(inner: name shader wgsl consts dims lens half_ok grid cost needs variant variants);
+    delegate!(inner: name shader wgsl consts dims lens half_ok grid cost rounds needs variant variants);
     fn cpu(&self, io: &mut Io<'_, f32>) {
         self.run(io, |io| self.inner.cpu(io));
     }

@@ -48,6 +48,10 @@ impl<K: Kernel> Kernel for Variant<K> {
     fn variant(&self) -> String {
         self.name.clone()
     }
+    /// Those of another shader are looked at where it is offered.
+    fn rounds(&self) -> usize {
+        if self.wgsl.is_some() { 0 } else { self.kernel.rounds() }
+    }
 }
 
 /// A kernel whose WGSL computes a matrix product block by block; its first two bindings are the
