@@ -2,6 +2,7 @@
 
 mod adjoint;
 mod agreement;
+mod claims;
 mod compare;
 mod coverage;
 mod cross_compile;

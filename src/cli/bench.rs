@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use vqforge::bench::{self, Options, Report, Row};
 use vqforge::data::atomic::write_atomically;
+use vqforge::device::tuner::Table;
 use vqforge::error::{Error, Result};
 use vqforge::train::Console;
 
@@ -108,8 +109,13 @@ fn measure(args: &Measured, rows: Vec<Row>) -> Result<Report> {
     if let Some(path) = args.json.as_deref().filter(|_| !to_stdout) {
         check_writable(path)?;
     }
+    if args.device.tune.is_some() {
+        return Err(Error::usage("bench takes no --tune")
+            .why("it times the baselines, or with --variants every variant")
+            .help("leave --tune away"));
+    }
     let mut console = Console::new(args.device.quiet);
-    let mut device = args.device.announce(&mut console)?;
+    let mut device = args.device.announce_with(Some(&Table::default()), &mut console)?;
     let options = Options {
         filter: args.filter.clone(),
         quick: args.quick,
