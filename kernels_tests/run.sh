@@ -49,6 +49,6 @@ if fetch_swiftshader; then
         large::sums adjoint::lookup adjoint::pooling adjoint::reductions adjoint::upsampling
 else
     echo "SKIPPED on SwiftShader: cannot fetch it from Debian's package chromium-common" >&2
-    # Where packages can be installed, this is a fault of the machine, and half of the test.
-    if [ "${CI:-}" = true ] && command -v apt-get >/dev/null 2>&1; then exit 1; fi
+    # On Debian it can be fetched: then this is a fault, and half of the test is missing.
+    if [ "${CI:-}" = true ] && grep -qs '^ID=debian' /etc/os-release; then exit 1; fi
 fi
