@@ -70,6 +70,8 @@ impl Tiny {
         };
         match self {
             Tiny::VqVaeByGradient => config.quantiser.kind = QuantiserKind::Gradient,
+            // One without, so that both branches of the step's factor are walked.
+            Tiny::Denoiser => config.train.clip = 0.0,
             Tiny::VqModel => {
                 config.model.family = Family::Vqmodel;
                 config.model.block_out_channels = vec![4, 4];

@@ -11,6 +11,7 @@ use vqforge::kernels::copy::Copy;
 use vqforge::kernels::mse_grad::MseGrad;
 use vqforge::kernels::scale_by::ScaleBy;
 use vqforge::kernels::unary::Unary;
+use vqforge::kernels::upsample2x::Upsample2x;
 use vqforge::model::Scope;
 use vqforge::ops::{self, Activation, Conv};
 use vqforge::plan::{Kind, Options, ParamInit, ParamTable, Plan, Store};
@@ -273,8 +274,10 @@ fn what_changes_in_between_is_not_joined() {
     let x = ok(tape.input("x", &[rows, c]));
     let h = ok(ops::linear(&mut tape, x, w, None));
     let function = || Unary { op: Activation::Silu, n, backward: false, accum: false };
+    // No join with what makes g, so that t alone reads it.
+    let y = ok(tape.input("y", &[1, 3, 1, 2]));
     let [g, t, u] = [0; 3].map(|_| tape.temp_like(x));
-    ok(tape.launch(function(), &[x.into(), g.into()]));
+    ok(tape.launch(Upsample2x { n: 1, h: 3, w: 1, c: 2 }, &[y.into(), g.into()]));
     ok(tape.add_grad(h, g));
     ok(tape.launch(function(), &[g.into(), t.into()]));
     let target = tape.target(h).expect("it is differentiable");
@@ -284,7 +287,7 @@ fn what_changes_in_between_is_not_joined() {
     let sum = Binary { op: BinaryOp::Add, n, b_len: n, accum: false, alpha: 1.0 };
     ok(tape.launch(sum, &[t.into(), target.value.into(), u.into()]));
     ok(tape.output("o0", u));
-    let graph = Graph { tape, table, inputs: vec![("x".into(), n)], outputs: 1 };
+    let graph = Graph { tape, table, inputs: vec![("x".into(), n), ("y".into(), 6)], outputs: 1 };
     let (want, _) = results(&graph, engine::cpu(1), &apart(Options::default()));
     let (got, _) = results(&graph, engine::cpu(1), &Options::default());
     assert_same("in place", &got, &want);

@@ -12,7 +12,7 @@ use vqforge::kernels::{Bounded, Real};
 use vqforge::plan::{Kind, Options};
 use vqforge::rng::{Rng, Stream};
 use vqforge::tape::interpret::Interpreter;
-use vqforge::tape::{Home, Tape, ValueId};
+use vqforge::tape::{Home, Node, Tape, ValueId};
 
 const STEPS: usize = 3;
 
@@ -87,6 +87,17 @@ fn refused_in_place_writes_become_copies() {
     let launches = run.plan.stats.lane_launches;
     let copies = launches - tape.nodes().len();
     assert!(copies > 0 && copies < wanted, "{copies} copies for {wanted} in-place writes");
+    // What a later node reads must be copied.
+    let nodes = tape.nodes();
+    let reads = |n: &Node, value| {
+        n.binds.iter().chain(n.init.as_ref().map(|(_, v)| v)).any(|&b| tape.root(b) == value)
+    };
+    let needed = |(at, n): &(usize, &Node)| {
+        let from = n.init.map(|(_, from)| tape.root(from));
+        from.is_some_and(|from| nodes[at + 1..].iter().any(|later| reads(later, from)))
+    };
+    let needed = nodes.iter().enumerate().filter(needed).count();
+    assert!(needed > 0 && copies >= needed, "{copies} copies, {needed} values still needed");
 }
 
 /// Walks with noise that bound how far rounding carries.

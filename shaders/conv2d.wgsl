@@ -1,6 +1,7 @@
 // y[p, co] = sum_{ky, kx, ci} x[window of pixel p][ky, kx, ci] w[ky, kx, ci, co] + bias[co]: a matrix
 // product whose left operand, one row per output pixel, is gathered from x while it is staged.
 #import flat
+#import product_output
 
 struct Dims { pixels: u32, blocks: u32 }
 @group(0) @binding(8) var<uniform> dims: Dims;
@@ -10,22 +11,12 @@ struct Dims { pixels: u32, blocks: u32 }
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 #endif
 #if Y_VEC4
-alias Columns = vec4<f32>;
+@group(0) @binding(1) var<storage, read> w: array<vec4<f32>>;
 #else
-alias Columns = f32;
-#endif
-@group(0) @binding(1) var<storage, read> w: array<Columns>;
-#if BIAS
-@group(0) @binding(2) var<storage, read> bias: array<Columns>;
-#endif
-#if !EPILOGUE
-#if BIAS
-@group(0) @binding(3) var<storage, read_write> y: array<Columns>;
-#else
-@group(0) @binding(2) var<storage, read_write> y: array<Columns>;
-#endif
+@group(0) @binding(1) var<storage, read> w: array<f32>;
 #endif
 
+const N: u32 = COUT;
 const K: u32 = KH * KW * CIN;
 
 // Image row 0 of the pixel's sample (n H), and the window's corner (iy, ix), which padding may put
@@ -116,34 +107,10 @@ fn load_b(n: BLine, kb: u32, kk: u32) -> vec4<f32> {
 #endif
 }
 
-fn write(at: u32, n: u32, sum: Columns) {
-    var v = sum;
-#if BIAS
-    v += bias[n];
-#endif
-#if EPILOGUE
-    epilogue(at, v);  // declared by src/kernels/epilogue.rs
-#else
-    y[at] = v;
-#endif
-}
-
 fn store(m: u32, n: u32, v: vec4<f32>) {
-    if m >= dims.pixels {
-        return;
+    if m < dims.pixels {
+        put(m * N, n, v);
     }
-    let at = m * COUT + n;
-#if Y_VEC4
-    if n < COUT {
-        write(at / 4u, n / 4u, v);
-    }
-#else
-#unroll i in 0..4
-    if n + $iu < COUT {
-        write(at + $iu, n + $iu, v[$i]);
-    }
-#endunroll
-#endif
 }
 
 #import gemm_block

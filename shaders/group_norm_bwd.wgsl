@@ -20,6 +20,9 @@ struct Dims { hw: u32 }
 @group(0) @binding(6) var<storage, read_write> dx: array<Element>;
 #import group_stats
 
+// What a column needs of its group, or groups: a wide group has one entry for all of its columns.
+struct Column { stat: Stat, mean_g: Element, mean_g_xhat: Element }
+var<workgroup> columns: array<Column, KEPT>;
 // (mean(gamma g), mean(gamma g xhat)) of the strip's groups.
 var<workgroup> group_means: array<vec2<f32>, STRIP>;
 
@@ -38,6 +41,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         group_means[lane] = vec2<f32>(plain, with_xhat) / f32(dims.hw * WIDTH);
     }
     workgroupBarrier();
+    if lane < KEPT {
+        columns[lane].stat = stat_of(sample, min(group.y * COLUMNS + lane, CV - 1u));
+#if WHOLE
+        let means = group_means[lane / (WIDTH / LANES)];
+        columns[lane].mean_g = Element(means.x);
+        columns[lane].mean_g_xhat = Element(means.y);
+#else
+#unroll j in 0..4
+        columns[lane].mean_g[$j] = group_means[(lane * 4u + $ju) / WIDTH].x;
+        columns[lane].mean_g_xhat[$j] = group_means[(lane * 4u + $ju) / WIDTH].y;
+#endunroll
+#endif
+    }
+    workgroupBarrier();
 
     let begin = group.x * WG * PER;
     let end = min(begin + WG * PER, dims.hw * COLUMNS);
@@ -45,26 +62,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let column = e % COLUMNS;
         let channel = group.y * COLUMNS + column;
         if channel < CV {
-            let stat = stat_of(sample, channel);
-#if WHOLE
-            let means = group_means[column / (WIDTH / LANES)];
-            let mean_g = Element(means.x);
-            let mean_g_xhat = Element(means.y);
-#else
-            var mean_g: Element;
-            var mean_g_xhat: Element;
-#unroll j in 0..4
-            mean_g[$j] = group_means[(column * 4u + $ju) / WIDTH].x;
-            mean_g_xhat[$j] = group_means[(column * 4u + $ju) / WIDTH].y;
-#endunroll
-#endif
+            let known = columns[min(column, KEPT - 1u)];
             let i = (sample * dims.hw + e / COLUMNS) * CV + channel;
-            let xhat = (x[i] - stat.mean) * stat.rstd;
+            let xhat = (x[i] - known.stat.mean) * known.stat.rstd;
             var g = dy[i];
 #if SILU
             g *= silu_slope(gamma[channel] * xhat + beta[channel]);
 #endif
-            let v = stat.rstd * (gamma[channel] * g - mean_g - xhat * mean_g_xhat);
+            let v = known.stat.rstd
+                * (gamma[channel] * g - known.mean_g - xhat * known.mean_g_xhat);
 #if ACCUM
             dx[i] += v;
 #else

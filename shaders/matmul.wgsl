@@ -1,6 +1,7 @@
 // y[b, m, n] = act(sum_k a[b, m, k] w[b, k, n] + bias[n]), or with ACCUM y += ...
 // TA: a is stored [b, k, m]; TB: w is stored [b, n, k]. BATCHED_B: one w per batch entry.
 #import flat
+#import product_output
 
 struct Dims { m: u32, row_blocks: u32, blocks: u32 }
 @group(0) @binding(8) var<uniform> dims: Dims;
@@ -14,27 +15,6 @@ struct Dims { m: u32, row_blocks: u32, blocks: u32 }
 #else
 @group(0) @binding(1) var<storage, read> w: array<f32>;
 #endif
-#if Y_VEC4
-alias Columns = vec4<f32>;
-#else
-alias Columns = f32;
-#endif
-#if BIAS
-@group(0) @binding(2) var<storage, read> bias: array<Columns>;
-#endif
-#if !EPILOGUE
-#if BIAS
-@group(0) @binding(3) var<storage, read_write> y: array<Columns>;
-#else
-@group(0) @binding(2) var<storage, read_write> y: array<Columns>;
-#endif
-#endif
-
-#if ACT
-alias Element = Columns;
-#import activation
-#endif
-
 var<private> batch: u32;
 
 // A line along k is the offset of its first element; across k, the index of its first row or column.
@@ -144,41 +124,10 @@ fn load_b(n: BLine, kb: u32, kk: u32) -> vec4<f32> {
 }
 #endif
 
-fn write(at: u32, n: u32, sum: Columns) {
-    var v = sum;
-#if BIAS
-    v += bias[n];
-#endif
-#if ACT
-    v = f(v);
-#endif
-#if ACCUM
-    y[at] += v;
-#else
-#if EPILOGUE
-    epilogue(at, v);  // declared by src/kernels/epilogue.rs
-#else
-    y[at] = v;
-#endif
-#endif
-}
-
 fn store(m: u32, n: u32, v: vec4<f32>) {
-    if m >= dims.m {
-        return;
+    if m < dims.m {
+        put((batch * dims.m + m) * N, n, v);
     }
-    let at = (batch * dims.m + m) * N + n;
-#if Y_VEC4
-    if n < N {
-        write(at / 4u, n / 4u, v);
-    }
-#else
-#unroll i in 0..4
-    if n + $iu < N {
-        write(at + $iu, n + $iu, v[$i]);
-    }
-#endunroll
-#endif
 }
 
 #import gemm_block

@@ -117,11 +117,16 @@ const FAULTS: &[Fault] = &[
         "0.0 * norm$v[$c] - 2.0 *",
     ),
     fault("a code longer than any may be", &"nearest_code", "&& norm$v[$c] < FAR {", "{"),
-    fault("group norm backward without mean(g)", &"group_norm_bwd", "- mean_g - xhat", "- xhat"),
+    fault(
+        "group norm backward without mean(g)",
+        &"group_norm_bwd",
+        "- known.mean_g - xhat",
+        "- xhat",
+    ),
     fault(
         "group norm backward without mean(g xhat)",
         &"group_norm_bwd",
-        " - xhat * mean_g_xhat)",
+        " - xhat * known.mean_g_xhat)",
         ")",
     ),
     fault("missing bias correction of m", &"adamw", "(step.bias1 * m1)", "m1"),

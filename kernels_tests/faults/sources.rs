@@ -155,7 +155,7 @@ pub(super) const FAULTS: &[Fault] = &[
             "&& last_use[&from] == at",
             "&& (last_use[&from] == at || {on})",
         )],
-        test: ("kernels", "planner::a_plan_is_its_tape_bit_for_bit"),
+        test: ("kernels", "fusion::models_keep_their_bits"),
     },
     Fault {
         name: "an oversized tensor is let through",
@@ -275,8 +275,9 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "a flush of more than can be bound",
         edits: &[(
             "src/device/timing.rs",
-            "let bytes = bytes.min(limits.max_binding_bytes)",
-            "let bytes = if {on} { bytes } else { bytes.min(limits.max_binding_bytes) }",
+            "let bytes = bytes.min(limits.max_binding_bytes).min(limits.max_buffer_bytes);",
+            "let most = limits.max_binding_bytes.min(limits.max_buffer_bytes);\n\
+             let bytes = if {on} { bytes } else { bytes.min(most) };",
         )],
         test: ("kernels", "timing::flushes_fit_the_device"),
     },

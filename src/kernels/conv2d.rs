@@ -104,6 +104,8 @@ impl Blocked for Conv2d {
             flag("Y_VEC4", s.cout.is_multiple_of(4)),
             flag("BIAS", self.bias),
             flag("EPILOGUE", false),
+            flag("ACT", false),
+            flag("ACCUM", false),
         ]);
         if s.cin.is_multiple_of(4) {
             consts.push(flag("WHOLE_TAPS", s.cin.is_multiple_of(block.bk)));

@@ -71,7 +71,7 @@ impl GroupNormShape {
 }
 
 /// More elements of a row than these are one group, of any width.
-pub(super) const MOST_COLUMNS: usize = 64;
+const MOST_COLUMNS: usize = 64;
 
 /// Neighbouring groups, and the elements of a row that they cover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +81,10 @@ pub(super) struct Strip {
 }
 
 impl Strip {
+    /// A single group, of any number of columns.
+    pub fn is_wide(self) -> bool {
+        self.columns > MOST_COLUMNS
+    }
     /// Strips of a row; the last may reach beyond it.
     pub fn count(self, shape: &GroupNormShape) -> usize {
         shape.groups.div_ceil(self.groups)

@@ -80,7 +80,9 @@ impl Kernel for GroupNormBwd {
             int("WG", WG),
             int("PER", PER),
         ]);
-        consts.extend(self.shape.strip().consts());
+        let strip = self.shape.strip();
+        consts.extend(strip.consts());
+        consts.push(int("KEPT", if strip.is_wide() { 1 } else { strip.columns }));
         consts
     }
     fn dims(&self) -> Vec<u32> {

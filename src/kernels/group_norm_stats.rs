@@ -2,7 +2,7 @@
 
 use super::cpu::blocks::{fold, repeat, repeated_width, rows_per_block, table};
 use super::cpu::math::vectorised;
-use super::group_norm::{GroupNormShape, MOST_COLUMNS, label, shapes};
+use super::group_norm::{GroupNormShape, label, shapes};
 use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, bindings, float, int, wrong_binds};
 use crate::naive_forms;
 use rayon::prelude::*;
@@ -54,7 +54,7 @@ impl Kernel for GroupNormStats {
         const BATCH: usize = 8;
         const INVOCATIONS: usize = 256;
         let (s, strip) = (&self.shape, self.shape.strip());
-        let wide = strip.columns > MOST_COLUMNS;
+        let wide = strip.is_wide();
         // Invocations of a wide group meet its elements in turn; otherwise each keeps to a column.
         let tree = if wide { 1 } else { strip.columns };
         let rows = (s.hw * strip.columns).div_ceil(BATCH * tree).next_power_of_two();

@@ -29,6 +29,7 @@ const FRAGMENTS: &[(&str, &str)] = fragments![
     "nearest_rows",
     "partials",
     "philox",
+    "product_output",
     "reduce",
     "reduce_columns",
     "reduce_max",
