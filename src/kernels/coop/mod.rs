@@ -10,7 +10,7 @@
 //! its loss scale keeps dy in range, where a gradient stored as f16 would have to be as well.
 //!
 //! A product is [`blocks`] of the same shader as its other forms; attention has one of its own.
-//! Both use the matrices through nine functions of `shaders/lib/coop.wgsl`. With
+//! Both use the matrices through eight functions of `shaders/lib/coop.wgsl`. With
 //! [`Caps::emulate_coop`] the same shaders are also offered with those functions written out in
 //! plain WGSL, so that their index arithmetic is tested on any device with subgroups and f16.
 
