@@ -76,21 +76,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     workgroupBarrier();
 
-    let index = group.x * STRIP + lane;
-    if lane < STRIP && index < GROUPS {
+    for (var g = lane; g < STRIP && group.x * STRIP + g < GROUPS; g += WG) {
         var mean = 0.0;
-        for (var s = lane * SLOTS; s < (lane + 1u) * SLOTS; s++) {
+        for (var s = g * SLOTS; s < (g + 1u) * SLOTS; s++) {
             mean += component(means[s / LANES], s % LANES);
         }
         mean /= f32(SLOTS);
         // All slots have as many elements.
-        let count = counts[lane * SLOTS / LANES];
+        let count = counts[g * SLOTS / LANES];
         var sum = 0.0;
-        for (var s = lane * SLOTS; s < (lane + 1u) * SLOTS; s++) {
+        for (var s = g * SLOTS; s < (g + 1u) * SLOTS; s++) {
             let delta = component(means[s / LANES], s % LANES) - mean;
             sum += component(squares[s / LANES], s % LANES) + count * delta * delta;
         }
         let variance = sum / (count * f32(SLOTS));
-        stats[group.y * GROUPS + index] = vec2<f32>(mean, 1.0 / sqrt(variance + EPS));
+        let at = group.y * GROUPS + group.x * STRIP + g;
+        stats[at] = vec2<f32>(mean, 1.0 / sqrt(variance + EPS));
     }
 }

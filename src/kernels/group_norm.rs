@@ -238,7 +238,7 @@ impl<'a> Factors<'a> {
 }
 
 /// Shapes of all group-norm kernels: (n, hw, c, groups).
-pub(super) const SHAPES: [(usize, usize, usize, usize); 12] = [
+pub(super) const SHAPES: [(usize, usize, usize, usize); 14] = [
     (1, 1, 1, 1),
     (1, 7, 41, 41),
     (2, 25, 8, 2),
@@ -252,6 +252,9 @@ pub(super) const SHAPES: [(usize, usize, usize, usize); 12] = [
     (1, 101, 80, 16),
     (1, 9, 640, 2),
     (2, 11, 516, 2),
+    // More groups in a strip than invocations.
+    (3, 4, 64, 32),
+    (1, 1, 128, 128),
 ];
 
 pub(super) fn shapes() -> impl Iterator<Item = GroupNormShape> {
