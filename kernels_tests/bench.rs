@@ -94,7 +94,8 @@ fn mistakes_are_told() {
     let place = Place::new("bench-wrong");
     std::fs::write(place.path("a.txt"), "no JSON").unwrap();
     std::fs::write(place.path("b.json"), "{\"schema\": \"vqforge-bench/9\"}").unwrap();
-    let cases: [(&[&str], i32, &str); 9] = [
+    let cases: [(&[&str], i32, &str); 10] = [
+        (&["bench", "--tune", "now"], 2, "--variants"),
         (&["bench", "--device", "abacus"], 3, "use one of: auto, cpu"),
         (&["bench", "--device", "cpu", "--filter", "no such row"], 2, "no row's name contains"),
         (&["bench", "--budget", "0"], 2, "use 1 to 86400 seconds"),

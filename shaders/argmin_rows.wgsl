@@ -1,11 +1,11 @@
 // idx[row] = argmin_k x[row, k], the lowest index winning ties, for each row of x [rows, K]: a
-// workgroup a row. A NaN is never the least.
+// workgroup a row. NaNs and values from FAR on are passed over; a row of nothing else gives 0.
 #import flat
 #import element
 #import workgroup_argmin
 
 const KV: u32 = K / LANES;
-const FAR: f32 = 3e38;  // above every value
+const FAR: f32 = 3e38;
 
 struct Dims { rows: u32 }
 @group(0) @binding(8) var<uniform> dims: Dims;

@@ -229,24 +229,21 @@ fn main(
 #unroll v in 0..CODE_QUADS
         let code$v = first_code + 4u * (tx + $vu * TX);
 #unroll c in 0..4
+        if code$v + $cu < dims.k && norm$v[$c] < FAR {
 #if COSINE
-        if code$v + $cu < dims.k && norm$v[$c] < FAR {
             let factor = -2.0 * inverse_length(norm$v[$c]);
-#unroll q in 0..ROW_QUADS
-#unroll r in 0..4
-            best$q_$r = keep(best$q_$r, factor * dot$q_$r_$v[$c], code$v + $cu);
-#endunroll
-#endunroll
-        }
-#else
-        if code$v + $cu < dims.k && norm$v[$c] < FAR {
-#unroll q in 0..ROW_QUADS
-#unroll r in 0..4
-            best$q_$r = keep(best$q_$r, norm$v[$c] - 2.0 * dot$q_$r_$v[$c], code$v + $cu);
-#endunroll
-#endunroll
-        }
 #endif
+#unroll q in 0..ROW_QUADS
+#unroll r in 0..4
+#if COSINE
+            let score$q_$r = factor * dot$q_$r_$v[$c];
+#else
+            let score$q_$r = norm$v[$c] - 2.0 * dot$q_$r_$v[$c];
+#endif
+            best$q_$r = keep(best$q_$r, score$q_$r, code$v + $cu);
+#endunroll
+#endunroll
+        }
 #endunroll
 #endunroll
     }
