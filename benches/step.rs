@@ -22,7 +22,7 @@ use vqforge::model::denoiser::Grid;
 use vqforge::plan::{Options, ParamTable, Plan, RING_ROWS, Store};
 use vqforge::rng::{Rng, Stream};
 use vqforge::tape::Tape;
-use vqforge::train::{diffusion, optimiser, step_scalars, vqvae};
+use vqforge::train::{autoencoder, diffusion, optimiser, step_scalars};
 
 /// Seconds, flops and launches of a kernel.
 type Row = (f64, u64, usize);
@@ -212,7 +212,7 @@ impl Bench {
             diffusion::record(&mut tape, &mut table, &config, GRID, batch)?;
         } else {
             let [h, w, c] = IMAGE;
-            vqvae::record(&mut tape, &mut table, &config, [batch, h, w, c])?;
+            autoencoder::record(&mut tape, &mut table, &config, [batch, h, w, c])?;
         }
         println!("{} parameters, batch {batch}", table.elements());
         let mut store = Store::new(device, table, config.train.seed)?;

@@ -21,13 +21,13 @@ use vqforge::device::Device;
 use vqforge::diffusion::{Schedule, stratified_times};
 use vqforge::error::Result;
 use vqforge::model::denoiser::Grid;
-use vqforge::model::vqvae::CODEBOOK;
+use vqforge::model::quantiser::CODEBOOK;
 use vqforge::plan::{Options, ParamTable, Plan, Store};
 use vqforge::rng::{Rng, Stream};
 use vqforge::tape::Tape;
+use vqforge::train::autoencoder::{AutoencoderJob, record};
 use vqforge::train::session::Numbers;
-use vqforge::train::vqvae::VqVaeJob;
-use vqforge::train::{Console, Job, Material, Session, Snapshot, diffusion, optimiser, vqvae};
+use vqforge::train::{Console, Job, Material, Session, Snapshot, diffusion, optimiser};
 
 const STEPS: u64 = 10;
 
@@ -176,10 +176,10 @@ fn autoencoder() -> Recipe {
     let (config, data) = (settings(), rotors());
     let (mut tape, mut table) = (Tape::new(), ParamTable::default());
     let dims = data.images.batch_dims(config.train.batch);
-    let losses = ok(vqvae::record(&mut tape, &mut table, &config, dims));
-    ok(tape.output("idx", losses.nearest.idx));
+    let pass = ok(record(&mut tape, &mut table, &config, dims));
+    ok(tape.output("idx", pass.searches[0].nearest.idx));
     let job = move |config: &Config| -> Box<dyn Job> {
-        Box::new(ok(VqVaeJob::new(config.clone(), data.clone())))
+        Box::new(ok(AutoencoderJob::new(config.clone(), data.clone())))
     };
     Recipe { what: "autoencoder", config, tape, table, job: Box::new(job) }
 }

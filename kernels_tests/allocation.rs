@@ -20,9 +20,9 @@ use vqforge::device::{CpuDevice, Device};
 use vqforge::kernels::nearest_code::NearestCode;
 use vqforge::kernels::{Kernel, StepScalars};
 use vqforge::tape::Precision;
+use vqforge::train::autoencoder::AutoencoderJob;
 use vqforge::train::codes::Tokenizer;
 use vqforge::train::diffusion::DiffusionJob;
-use vqforge::train::vqvae::VqVaeJob;
 use vqforge::train::{Console, Job, Material, Session, Snapshot};
 
 /// Steps before counting starts: every buffer that grows on first use has grown.
@@ -126,7 +126,7 @@ fn material() -> Arc<Material> {
 }
 
 fn autoencoder(device: Box<dyn Device>, precision: Precision) -> (Session, Box<dyn Job>) {
-    let mut job = VqVaeJob::new(config(precision), material()).expect("job");
+    let mut job = AutoencoderJob::new(config(precision), material()).expect("job");
     let mut session = job.session(device, None, &mut |_, _| {}).expect("session");
     job.start(&mut session, &mut Console::new(true)).expect("start");
     (session, Box::new(job))

@@ -5,7 +5,7 @@ use std::path::Path;
 use vqforge::config::Config;
 use vqforge::plan::{Options, ParamTable, Plan, Store};
 use vqforge::tape::Tape;
-use vqforge::train::{optimiser, vqvae};
+use vqforge::train::{autoencoder, optimiser};
 
 fn read(path: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -20,7 +20,7 @@ fn radar(precision: &str) -> Plan {
     let config = Config::parse("radar_vqvae", text, &sets).unwrap_or_else(|e| panic!("{e}"));
     let (mut tape, mut table) = (Tape::new(), ParamTable::default());
     let shape = [config.train.batch, 64, 64, 1];
-    vqvae::record(&mut tape, &mut table, &config, shape).unwrap_or_else(|e| panic!("{e}"));
+    autoencoder::record(&mut tape, &mut table, &config, shape).unwrap_or_else(|e| panic!("{e}"));
     let mut store = Store::new(cpu(1), table, 0).unwrap_or_else(|e| panic!("{e}"));
     let options = Options { optimiser: Some(optimiser(&config.train)), ..Options::default() };
     Plan::compile(&mut store, &tape, &options, &mut |_, _| {}).unwrap_or_else(|e| panic!("{e}"))

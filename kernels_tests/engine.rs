@@ -9,12 +9,12 @@ use vqforge::error::Result;
 use vqforge::kernels::Caps;
 use vqforge::kernels::StepScalars;
 use vqforge::model::denoiser::Grid;
-use vqforge::model::vqvae::{CODEBOOK, EMA_M, EMA_N};
+use vqforge::model::quantiser::{CODEBOOK, EMA_M, EMA_N};
 use vqforge::ops::{self, Activation};
 use vqforge::plan::{Kind, Options, ParamInit, ParamTable, Plan, RING_ROWS, Store};
 use vqforge::rng::{Rng, Stream};
 use vqforge::tape::{Home, Precision, Tape, ValueId};
-use vqforge::train::{diffusion, optimiser, step_scalars, vqvae};
+use vqforge::train::{autoencoder, diffusion, optimiser, step_scalars};
 
 /// Samples of a step: 1, 2, 3, 4 and 6 lanes divide it.
 pub const BATCH: usize = 12;
@@ -95,7 +95,10 @@ impl Tiny {
         let recorded = match self {
             Tiny::Denoiser => diffusion::record(&mut tape, &mut table, &config, GRID, batch),
             Tiny::Tangle => tangle(&mut tape, &mut table, batch),
-            _ => vqvae::record(&mut tape, &mut table, &config, [batch, SIDE, SIDE, 1]).map(drop),
+            _ => {
+                let dims = [batch, SIDE, SIDE, 1];
+                autoencoder::record(&mut tape, &mut table, &config, dims).map(drop)
+            }
         };
         recorded.unwrap_or_else(|e| panic!("{self:?}: {e}"));
         (tape, table)

@@ -14,11 +14,12 @@ use crate::rig::{U, ok};
 use crate::roundings::{DEVIATIONS, roundings};
 use serde_json::Value;
 use std::path::Path;
-use vqforge::config::{Model, QuantiserKind};
+use vqforge::config::{Config, Quantiser, QuantiserKind};
 use vqforge::device::Device;
 use vqforge::interop::diffusers::VqModel;
 use vqforge::kernels::StepScalars;
-use vqforge::model::{Scope, vqvae};
+use vqforge::model::quantiser::CODEBOOK_PARAM;
+use vqforge::model::{Scope, autoencoder};
 use vqforge::plan::{Kind, Options, ParamTable, Plan, Store};
 use vqforge::tape::{Home, Tape, ValueId};
 
@@ -102,20 +103,20 @@ impl Pass {
         let (mut tape, mut table) = (Tape::new(), ParamTable::default());
         let mut s = Scope::new(&mut tape, &mut table);
         let x = ok(s.tape.input("x", &recorded.dims));
-        let model = &recorded.model.model;
-        let losses = ok(vqvae::training(&mut s, model, QuantiserKind::Gradient, x));
-        let code_loss = losses.codebook.expect("a codebook that learns by gradient");
-        ok(tape.report("mse", losses.reconstruction));
-        ok(tape.report("encoder", losses.commitment));
-        ok(tape.report("codebook", code_loss));
-        ok(tape.output("latents", losses.z));
-        ok(tape.output("idx", losses.nearest.idx));
-        ok(tape.output("quantized", losses.nearest.code));
-        ok(tape.output("sample", losses.image));
+        let pass = ok(autoencoder::training(&mut s, &settings(recorded), x));
+        let [mse, commitment, code_loss] = &pass.terms[..] else { panic!("three terms") };
+        let search = &pass.searches[0];
+        ok(tape.report("mse", mse.value));
+        ok(tape.report("encoder", commitment.value));
+        ok(tape.report("codebook", code_loss.value));
+        ok(tape.output("latents", search.z));
+        ok(tape.output("idx", search.nearest.idx));
+        ok(tape.output("quantized", search.nearest.code));
+        ok(tape.output("sample", pass.image));
         ok(tape.backward(&[
-            (losses.reconstruction, 1.0),
-            (losses.commitment, encoder),
-            (code_loss, codebook),
+            (mse.value, 1.0),
+            (commitment.value, encoder),
+            (code_loss.value, codebook),
         ]));
         let mut store = ok(Store::new(device, table, 0));
         let plan = ok(Plan::compile(&mut store, &tape, &Options::default(), &mut |_, _| {}));
@@ -177,7 +178,7 @@ fn training_pass(device: Box<dyn Device>, recorded: &Recorded, label: &str) -> B
 
     let z = pass.relative(pass.value(|h| *h == Home::Output("latents".into())));
     let tolerance = recorded.torch("latents").max(z * rms(&latents));
-    let codes = &recorded.model.tensors[vqvae::CODEBOOK_PARAM].data;
+    let codes = &recorded.model.tensors[CODEBOOK_PARAM].data;
     let want = recorded.io.index("idx");
     let close = rows_within_bound(&latents, codes, &want, model.vq_embed_dim, tolerance);
     let range = ok(pass.plan.output("idx"));
@@ -230,7 +231,7 @@ fn report(shares: &Shares, label: &str, what: &str) {
 /// A recorded parameter or gradient in our layout.
 fn ours(fixture: &Fixture, name: &str) -> Vec<f32> {
     // The codebook is [K, d] on both sides.
-    if name.ends_with(vqvae::CODEBOOK_PARAM) { fixture.f32(name) } else { fixture.weights(name) }
+    if name.ends_with(CODEBOOK_PARAM) { fixture.f32(name) } else { fixture.weights(name) }
 }
 
 /// Compares the gradient of every parameter with `want(name)`, in our layout.
@@ -256,21 +257,26 @@ fn gradients(pass: &mut Pass, recorded: &Recorded, want: impl Fn(&str) -> Vec<f3
     shares
 }
 
+/// The recorded model, as diffusers trains it.
+fn settings(recorded: &Recorded) -> Config {
+    let quantiser = Quantiser { kind: QuantiserKind::Gradient, ..Quantiser::default() };
+    Config { model: recorded.model.model.clone(), quantiser, ..Config::default() }
+}
+
 /// Codes -> image.
 fn decoding(device: Box<dyn Device>, recorded: &Recorded, label: &str) -> Box<dyn Device> {
-    let model: &Model = &recorded.model.model;
+    let config = settings(recorded);
     let want = recorded.decoded.channels_last("sample");
     let [n, h, w] = recorded.decoded.shape("idx")[..] else { panic!("three dimensions") };
     // The codebook is not a parameter of this tape: any other model with it would do.
     let (mut tape, mut table) = (Tape::new(), ParamTable::default());
     let mut s = Scope::new(&mut tape, &mut table);
     let x = ok(s.tape.input("unused", &recorded.dims));
-    ok(vqvae::encode(&mut s, model, x));
+    ok(autoencoder::encode(&mut s, &config.model, x));
     let mut tape = Tape::new();
     let mut s = Scope::new(&mut tape, &mut table);
     let idx = ok(s.tape.input_idx("idx", &[n * h * w]));
-    let kind = QuantiserKind::Gradient;
-    let image = ok(vqvae::decode_indices(&mut s, model, kind, idx, [n, h, w]));
+    let image = ok(autoencoder::decode_indices(&mut s, &config, &[idx], [n, h, w]));
     ok(tape.output("sample", image));
     let mut store = ok(Store::new(device, table, 0));
     let plan = ok(Plan::compile(&mut store, &tape, &Options::default(), &mut |_, _| {}));

@@ -39,6 +39,8 @@ pub enum Stream {
     Bootstrap = 10,
     Test = 11,
     Unmask = 12,
+    Codebook = 13,
+    LevelDrop = 14,
 }
 
 /// A sequential reader of one (seed, stream, index) sequence, for use on the host.

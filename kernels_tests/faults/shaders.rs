@@ -269,12 +269,6 @@ pub(super) const FAULTS: &[Fault] = &[
     fault("counts not weighted", &"ema_counts", "(1.0 - DECAY) * counts[i]", "counts[i]"),
     fault("smoothing left out", &"ema_codebook", "(ema_n[i / D] + EPS)", "ema_n[i / D]"),
     fault("codebook of a bad step", &"ema_codebook", "|| !(ctl[1] > 0.0)", "|| ctl[1] < 0.0"),
-    fault(
-        "an empty cluster is divided",
-        &"kmeans_update",
-        "counts[i / D] > 0.0",
-        "counts[i / D] >= 0.0",
-    ),
     fault("difference turned round", &"binary", "(a[i] - second)", "(second - a[i])"),
     fault("b repeats by the wrong index", &"binary", "b[i % B_LEN]", "b[i / B_LEN]"),
     fault("factor left out", &"scale_by", "FACTOR * s[0] * x[i]", "s[0] * x[i] + 0.0 * FACTOR"),

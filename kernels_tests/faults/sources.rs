@@ -98,14 +98,14 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "beta on the wrong term",
         edits: &[
             (
-                "src/train/vqvae.rs",
-                "(losses.commitment, beta)];",
-                "(losses.commitment, if {on} { 1.0 } else { beta })];",
+                "src/model/quantiser/book.rs",
+                "commitment, self.beta)];",
+                "commitment, if {on} { 1.0 } else { self.beta })];",
             ),
             (
-                "src/train/vqvae.rs",
-                "terms.push((codebook, 1.0));",
-                "terms.push((codebook, if {on} { beta } else { 1.0 }));",
+                "src/model/quantiser/book.rs",
+                "codebook, 1.0));",
+                "codebook, if {on} { self.beta } else { 1.0 }));",
             ),
         ],
         test: ("kernels", "gradients::models::whole_vqvae"),

@@ -7,7 +7,8 @@ use crate::quantiser::margins;
 use vqforge::config::QuantiserKind;
 use vqforge::error::Result;
 use vqforge::kernels::StepScalars;
-use vqforge::model::{Scope, vqvae};
+use vqforge::model::quantiser::CODEBOOK_PARAM;
+use vqforge::model::{Scope, autoencoder};
 use vqforge::ops::{self, Activation};
 use vqforge::plan::ParamInit;
 use vqforge::rng::{Rng, Stream};
@@ -182,7 +183,7 @@ fn whole_vqvae() {
             let dims = [SAMPLES, 8, 8, 1];
             let mut s = Scope::new(&mut g.tape, &mut g.table);
             let x = s.tape.input("x", &dims)?;
-            let latent = vqvae::encode(&mut s, model, x)?;
+            let latent = autoencoder::encode(&mut s, model, x)?;
             let shape = s.tape.shape(latent);
             let [shift, fixed_code, fixed_z] = [
                 s.tape.input("shift", shape.dims())?,
@@ -190,14 +191,14 @@ fn whole_vqvae() {
                 s.tape.input("z", shape.dims())?,
             ];
             let book = match kind {
-                QuantiserKind::Ema => None,
                 QuantiserKind::Gradient => {
                     let dims = [model.num_vq_embeddings, model.vq_embed_dim];
-                    Some(s.param(vqvae::CODEBOOK_PARAM, &dims, ParamInit::Zeros, false)?)
+                    Some(s.param(CODEBOOK_PARAM, &dims, ParamInit::Zeros, false)?)
                 }
+                _ => None,
             };
             let passed = ops::add(s.tape, latent, shift)?;
-            let image = vqvae::decode(&mut s, model, passed)?;
+            let image = autoencoder::decode(&mut s, model, passed)?;
             let reconstruction = ops::mse(s.tape, image, x)?;
             let commitment = ops::mse(s.tape, latent, fixed_code)?;
             g.losses = vec![(reconstruction.into(), 1.0), (commitment.into(), beta)];

@@ -11,11 +11,11 @@ use vqforge::device::Device;
 use vqforge::diffusion::sampler::Sampler;
 use vqforge::error::Result;
 use vqforge::report::{Colormap, Grid as Sheet, write_png};
+use vqforge::train::autoencoder::AutoencoderJob;
 use vqforge::train::classify::Classifier;
 use vqforge::train::codes::Tokenizer;
 use vqforge::train::diffusion::DiffusionJob;
 use vqforge::train::generate::Request;
-use vqforge::train::vqvae::VqVaeJob;
 use vqforge::train::{Console, Job, Material, RunFolder, Session, choices, stop};
 
 const VQVAE: &str = include_str!("../../configs/demo_vqvae.toml");
@@ -82,7 +82,7 @@ pub fn run(args: &Args) -> Result<()> {
 impl Demo<'_> {
     /// Trains the VQ-VAE; its run folder.
     fn vqvae(&mut self, config: Config, device: Box<dyn Device>) -> Result<PathBuf> {
-        let mut job = VqVaeJob::new(config, self.data.clone())?;
+        let mut job = AutoencoderJob::new(config, self.data.clone())?;
         let session = job.session(device, None, &mut preparing(&mut self.console))?;
         self.train(session, &mut job, VQVAE_RUN, &|_| Ok(()))
     }

@@ -7,8 +7,8 @@ use vqforge::data::split::Split;
 use vqforge::data::write::{to_u8, write_npz};
 use vqforge::data::{Dataset, Pixels};
 use vqforge::error::{Error, Result};
+use vqforge::train::autoencoder::AutoencoderJob;
 use vqforge::train::codes::Tokenizer;
-use vqforge::train::vqvae::VqVaeJob;
 use vqforge::train::{Console, Material};
 
 #[derive(Debug, clap::Args)]
@@ -42,7 +42,7 @@ pub fn run(args: &Args) -> Result<()> {
     let all: Vec<u32> = (0..images.n as u32).collect();
     let split = Split { train: all.clone(), test: all, warnings: vec![] };
     let data = Arc::new(Material { images, split });
-    let mut job = VqVaeJob::new(tokenizer.config.clone(), data.clone())?;
+    let mut job = AutoencoderJob::new(tokenizer.config.clone(), data.clone())?;
     let mut store = job.evaluator(device, &tokenizer.snapshot)?;
     let (numbers, outputs) = job.reconstruct(&mut store)?;
     folder(&args.out)?;

@@ -24,10 +24,11 @@ pub struct Start {
 }
 
 impl Common {
-    /// All changes of the settings.
-    fn sets(&self) -> Vec<String> {
+    /// All changes of the settings; the command itself asks for a KL-VAE.
+    fn sets(&self, kind: &str) -> Vec<String> {
         let precision = self.precision.map(|p| format!("train.precision={p}"));
-        self.sets.iter().cloned().chain(precision).collect()
+        let bottleneck = (kind == "klvae").then(|| "model.bottleneck=kl".into());
+        bottleneck.into_iter().chain(self.sets.iter().cloned()).chain(precision).collect()
     }
 
     /// The run to continue, with the checkpoint to take, if there is one.
@@ -55,7 +56,7 @@ impl Common {
 
     pub fn start(&self, kind: &str, console: &mut Console) -> Result<Start> {
         let given =
-            self.config.as_ref().map(|p| Config::load(Some(p), &self.sets())).transpose()?;
+            self.config.as_ref().map(|p| Config::load(Some(p), &self.sets(kind))).transpose()?;
         if let Some((run, which)) = self.resumed(given.as_ref())? {
             return self.go_on(kind, &run, which.as_deref(), given, console);
         }
@@ -121,7 +122,7 @@ impl Common {
         let old = Config::parse("checkpoint", text, &[])?;
         let config = match given {
             Some(config) => config,
-            None => Config::parse("checkpoint", text, &self.sets())?,
+            None => Config::parse("checkpoint", text, &self.sets(kind))?,
         };
         for line in resume::differences(kind, &old, &config)? {
             console.line(&line);

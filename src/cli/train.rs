@@ -1,24 +1,26 @@
-//! `vqforge train vqvae|diffusion`
+//! `vqforge train vqvae|klvae|diffusion`
 
 use super::begin::{Origin, begin};
 use super::common::{DeviceArgs, material, preparing};
 use super::resume::Start;
 use super::tuning;
 use std::path::{Path, PathBuf};
-use vqforge::config::Config;
+use vqforge::config::{Bottleneck, Config};
 use vqforge::data::{Dataset, Scale};
 use vqforge::device::tuner::Table;
 use vqforge::error::{Error, Result};
 use vqforge::tape::Precision;
+use vqforge::train::autoencoder::AutoencoderJob;
 use vqforge::train::codes::{self, Tokenizer};
 use vqforge::train::diffusion::DiffusionJob;
-use vqforge::train::vqvae::VqVaeJob;
 use vqforge::train::{Console, Job, Material, Pause, RunFolder, Session, Snapshot, choices, stop};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// An autoencoder with a codebook
+    /// An autoencoder with codes
     Vqvae(Common),
+    /// An autoencoder with Gaussian latents
+    Klvae(Common),
     /// Masked diffusion over the codes of a VQ-VAE run
     Diffusion {
         #[command(flatten)]
@@ -67,10 +69,12 @@ pub const CODES: &str = "codes.safetensors";
 
 pub fn run(command: &Command) -> Result<()> {
     stop::install()?;
-    let (Command::Vqvae(common) | Command::Diffusion { common, .. }) = command;
+    let (Command::Vqvae(common) | Command::Klvae(common) | Command::Diffusion { common, .. }) =
+        command;
     let mut console = Console::new(common.device.quiet);
     let outcome = match command {
-        Command::Vqvae(common) => vqvae(common, &mut console),
+        Command::Vqvae(common) => autoencoder(common, Bottleneck::Vq, &mut console),
+        Command::Klvae(common) => autoencoder(common, Bottleneck::Kl, &mut console),
         Command::Diffusion { common, tokenizer } => {
             diffusion(common, tokenizer.as_deref(), &mut console)
         }
@@ -95,11 +99,21 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
     }
 }
 
-fn vqvae(args: &Common, console: &mut Console) -> Result<()> {
-    let start = args.start("vqvae", console)?;
+fn autoencoder(args: &Common, bottleneck: Bottleneck, console: &mut Console) -> Result<()> {
+    let kind = match bottleneck {
+        Bottleneck::Vq => "vqvae",
+        Bottleneck::Kl => "klvae",
+    };
+    let start = args.start(kind, console)?;
+    if start.config.model.bottleneck != bottleneck {
+        let theirs = start.config.model.bottleneck;
+        return Err(Error::usage(format!("these settings are not of a {kind}"))
+            .why(format!("model.bottleneck is {theirs:?}"))
+            .help("train vqvae wants \"vq\" there, train klvae \"kl\""));
+    }
     let device = args.device.announce_with(start.choices.as_ref(), console)?;
     let data = material(&start.config, &start.data, None, console)?;
-    let mut job = VqVaeJob::new(start.config.clone(), data.clone())?;
+    let mut job = AutoencoderJob::new(start.config.clone(), data.clone())?;
     for warning in job.warnings() {
         console.line(&warning);
     }

@@ -1,7 +1,7 @@
 //! The ranges of all settings and what they demand of each other.
 
 use super::data::{Data, SplitBy, SplitTable};
-use super::sections::{Config, Denoiser, Model, Quantiser, Train};
+use super::sections::{Bottleneck, Config, Denoiser, Family, Model, Train};
 
 /// A value out of bounds: which key, why, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,8 @@ type Checked = Result<(), Violation>;
 pub fn check(config: &Config) -> Checked {
     name(&config.name)?;
     model(&config.model)?;
-    quantiser(&config.quantiser, &config.model)?;
+    config.quantiser.check(&config.model)?;
+    config.kl.check()?;
     denoiser(&config.denoiser)?;
     real("diffusion.t_min", config.diffusion.t_min, Bounds::Open(0.0, 0.5))?;
     train(&config.train)?;
@@ -79,22 +80,15 @@ pub fn model(m: &Model) -> Checked {
     whole("model.latent_channels", m.latent_channels as u64, 1, 1024)?;
     whole("model.num_vq_embeddings", m.num_vq_embeddings as u64, 2, 1 << 20)?;
     whole("model.vq_embed_dim", m.vq_embed_dim as u64, 1, 1024)?;
-    real("model.commitment_cost", m.commitment_cost, Bounds::Closed(0.0, 100.0))
-}
-
-fn quantiser(q: &Quantiser, m: &Model) -> Checked {
-    real("quantiser.ema_decay", q.ema_decay, Bounds::Open(0.0, 1.0))?;
-    real("quantiser.ema_eps", q.ema_eps, Bounds::Open(0.0, 1.0))?;
-    whole("quantiser.kmeans_iters", q.kmeans_iters as u64, 0, 1000)?;
-    whole("quantiser.kmeans_samples", q.kmeans_samples as u64, 1, 1 << 24)?;
     demand(
-        q.kmeans_iters == 0 || q.kmeans_samples >= m.num_vq_embeddings,
-        "quantiser.kmeans_samples",
-        format!("{} samples cannot seed {} codes", q.kmeans_samples, m.num_vq_embeddings),
-        "use at least as many samples as model.num_vq_embeddings, better 64 times as many",
+        m.family != Family::Vqmodel
+            || m.bottleneck != Bottleneck::Kl
+            || m.vq_embed_dim == m.latent_channels,
+        "model.vq_embed_dim",
+        format!("{} is not latent_channels = {}", m.vq_embed_dim, m.latent_channels),
+        "diffusers' AutoencoderKL has one number for both: make them equal",
     )?;
-    real("quantiser.revive_threshold", q.revive_threshold, Bounds::HalfOpen(0.0, 1.0))?;
-    real("quantiser.revive_stop", q.revive_stop, Bounds::Closed(0.0, 1.0))
+    real("model.commitment_cost", m.commitment_cost, Bounds::Closed(0.0, 100.0))
 }
 
 fn denoiser(d: &Denoiser) -> Checked {
@@ -207,14 +201,14 @@ fn split(s: &SplitTable) -> Checked {
     demand(!unnamed, "data.split.name", "an empty name".into(), "name an integer array")
 }
 
-fn demand(holds: bool, key: &str, what: String, help: &str) -> Checked {
+pub(super) fn demand(holds: bool, key: &str, what: String, help: &str) -> Checked {
     if holds {
         return Ok(());
     }
     Err(Violation { key: key.into(), what, help: help.into() })
 }
 
-fn whole(key: &str, value: u64, least: u64, most: u64) -> Checked {
+pub(super) fn whole(key: &str, value: u64, least: u64, most: u64) -> Checked {
     demand(
         (least..=most).contains(&value),
         key,
@@ -225,7 +219,7 @@ fn whole(key: &str, value: u64, least: u64, most: u64) -> Checked {
 
 /// Intervals of real numbers; NaN lies in none of them.
 #[derive(Clone, Copy)]
-enum Bounds {
+pub(super) enum Bounds {
     Open(f64, f64),
     Closed(f64, f64),
     /// The lower end belongs to it.
@@ -234,7 +228,7 @@ enum Bounds {
     OpenClosed(f64, f64),
 }
 
-fn real(key: &str, v: f64, bounds: Bounds) -> Checked {
+pub(super) fn real(key: &str, v: f64, bounds: Bounds) -> Checked {
     let (inside, text) = match bounds {
         Bounds::Open(a, b) => (a < v && v < b, format!("above {a} and below {b}")),
         Bounds::Closed(a, b) => (a <= v && v <= b, format!("from {a} to {b}")),

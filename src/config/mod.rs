@@ -8,6 +8,7 @@ pub mod check;
 pub mod data;
 pub mod diagnose;
 pub mod diff;
+pub mod quantiser;
 pub mod sections;
 pub mod set;
 pub mod suggest;
@@ -17,6 +18,7 @@ mod tests;
 use std::path::Path;
 
 pub use data::*;
+pub use quantiser::*;
 pub use sections::*;
 
 use crate::error::{Error, Result};
@@ -55,6 +57,8 @@ impl Config {
             config = one.apply(&config)?;
         }
         config.data.split.fill_defaults();
+        let Config { model, quantiser, .. } = &mut config;
+        quantiser.settle(model);
         check::check(&config).map_err(|violation| {
             let set = overrides.iter().rev().find(|o| o.touches(&violation.key));
             let place = match (set, file) {

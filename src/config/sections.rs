@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::data::Data;
+use super::quantiser::{Kl, Quantiser};
 use crate::error::{Error, Result};
 use crate::precision::Precision;
 
@@ -17,6 +18,7 @@ pub struct Config {
     pub name: String,
     pub model: Model,
     pub quantiser: Quantiser,
+    pub kl: Kl,
     pub denoiser: Denoiser,
     pub diffusion: Diffusion,
     pub train: Train,
@@ -30,6 +32,7 @@ impl Default for Config {
             name: "run".into(),
             model: Model::default(),
             quantiser: Quantiser::default(),
+            kl: Kl::default(),
             denoiser: Denoiser::default(),
             diffusion: Diffusion::default(),
             train: Train::default(),
@@ -44,8 +47,19 @@ impl Default for Config {
 pub enum Family {
     /// A small residual autoencoder that trains within minutes on a CPU.
     Compact,
-    /// The architecture of diffusers' `VQModel`, for importing and exporting its weights.
+    /// The architecture of diffusers' `VQModel`, and with `bottleneck = "kl"` of its
+    /// `AutoencoderKL`, for importing and exporting their weights.
     Vqmodel,
+}
+
+/// What the latents pass between encoder and decoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bottleneck {
+    /// Codes: a VQ-VAE.
+    Vq,
+    /// Samples of Gaussians that are drawn towards the unit one: a KL-VAE.
+    Kl,
 }
 
 /// The autoencoder.
@@ -53,16 +67,18 @@ pub enum Family {
 #[serde(default, deny_unknown_fields)]
 pub struct Model {
     pub family: Family,
+    pub bottleneck: Bottleneck,
     pub in_channels: usize,
     pub out_channels: usize,
     /// Channels of each resolution, finest first. Each step from one to the next halves the image.
     pub block_out_channels: Vec<usize>,
     pub layers_per_block: usize,
-    /// Channels of the encoder's output.
+    /// For `vqmodel`: channels of the encoder's output; with `bottleneck = "kl"` half of them.
     pub latent_channels: usize,
     /// K, the entries of the codebook. (diffusers' `num_vec_classes` counts the mask too: K + 1.)
     pub num_vq_embeddings: usize,
-    /// d, the length of a code.
+    /// d, the length of a code, or the channels of a KL-VAE's latents (diffusers' `AutoencoderKL`
+    /// has as many as `latent_channels`).
     pub vq_embed_dim: usize,
     /// Divides each of `block_out_channels`.
     pub norm_num_groups: usize,
@@ -75,6 +91,7 @@ impl Default for Model {
     fn default() -> Self {
         Model {
             family: Family::Compact,
+            bottleneck: Bottleneck::Vq,
             in_channels: 1,
             out_channels: 1,
             block_out_channels: vec![32, 64, 64],
@@ -90,6 +107,15 @@ impl Default for Model {
 }
 
 impl Model {
+    /// Channels of the encoder's output for each of the latent: mean and logarithm of the variance
+    /// in a KL-VAE.
+    pub fn moments(&self) -> usize {
+        match self.bottleneck {
+            Bottleneck::Vq => 1,
+            Bottleneck::Kl => 2,
+        }
+    }
+
     /// Pixels per code along one axis: 2 to the number of halvings.
     pub fn reduction(&self) -> usize {
         1 << self.block_out_channels.len().saturating_sub(1)
@@ -106,52 +132,6 @@ impl Model {
                 .help(format!("resize: --set data.size=[{},{}]", up(height), up(width))));
         }
         Ok((height / r, width / r))
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum QuantiserKind {
-    /// Codes are running means of the latents assigned to them.
-    Ema,
-    /// Codes are parameters, trained by the codebook term of the loss.
-    Gradient,
-}
-
-/// How the codebook learns.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Quantiser {
-    pub kind: QuantiserKind,
-    /// gamma of the running means.
-    pub ema_decay: f64,
-    /// Laplace smoothing of the counts.
-    pub ema_eps: f64,
-    /// Lloyd iterations of the initial codebook; 0 starts from random codes.
-    pub kmeans_iters: usize,
-    /// Latents the initial codebook is fitted on.
-    pub kmeans_samples: usize,
-    /// Steps between checks for dead codes; 0 never checks.
-    pub revive_every: u64,
-    /// A code is dead if it was chosen less than this share of the uniform frequency since the last
-    /// check.
-    pub revive_threshold: f64,
-    /// Share of the run after which no code is revived any more.
-    pub revive_stop: f64,
-}
-
-impl Default for Quantiser {
-    fn default() -> Self {
-        Quantiser {
-            kind: QuantiserKind::Ema,
-            ema_decay: 0.99,
-            ema_eps: 1e-5,
-            kmeans_iters: 10,
-            kmeans_samples: 16_384,
-            revive_every: 100,
-            revive_threshold: 0.05,
-            revive_stop: 0.9,
-        }
     }
 }
 

@@ -65,7 +65,7 @@ const BAD_FILES: &[(&str, &str, &str, &str)] = &[
     ("train = 3\n", "train: invalid type: integer `3`, expected a section", "1:9", "configs/"),
     (
         "[quantiser]\nkind = \"emma\"\n",
-        "quantiser.kind: \"emma\" is not one of \"ema\", \"gradient\"",
+        "quantiser.kind: \"emma\" is not one of \"ema\", \"gradient\", \"simvq\", \"fsq\", \"lfq\", \"bsq\"",
         "2:8",
         "did you mean \"ema\"?",
     ),
@@ -197,7 +197,7 @@ const BAD_SETS: &[(&str, &str, &str)] = &[
     ("train=3", "train: invalid type: integer `3`, expected a section", "configs/"),
     (
         "quantiser.kind=emma",
-        "quantiser.kind: \"emma\" is not one of \"ema\", \"gradient\"",
+        "quantiser.kind: \"emma\" is not one of \"ema\", \"gradient\", \"simvq\", \"fsq\", \"lfq\", \"bsq\"",
         "\"ema\"",
     ),
     (

@@ -1,6 +1,6 @@
 //! The `config.json` of a diffusers `VQModel`: the constructor's arguments.
 
-use crate::config::{Family, Model, check};
+use crate::config::{Bottleneck, Family, Model, check};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -129,6 +129,7 @@ impl VqModelConfig {
         }
         let model = Model {
             family: Family::Vqmodel,
+            bottleneck: Bottleneck::Vq,
             in_channels: self.in_channels,
             out_channels: self.out_channels,
             block_out_channels: self.block_out_channels.clone(),

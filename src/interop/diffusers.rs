@@ -16,11 +16,12 @@
 //! running a model; training here weights the terms as the paper does.
 
 use super::config::VqModelConfig;
-use crate::config::{Family, Model, QuantiserKind};
+use crate::config::{Config, Family, Model, Quantiser, QuantiserKind};
 use crate::data::atomic::write_atomically;
 use crate::error::{Error, Result};
 use crate::model::Scope;
-use crate::model::vqvae::{self, CODEBOOK, CODEBOOK_PARAM, EMA_M, EMA_N};
+use crate::model::autoencoder;
+use crate::model::quantiser::{CODEBOOK, CODEBOOK_PARAM, EMA_M, EMA_N};
 use crate::plan::{Kind, ParamSpec, ParamTable, Store};
 use crate::tape::Tape;
 use crate::train::checkpoint::Tensor;
@@ -153,7 +154,9 @@ fn parameters(model: &Model) -> Result<ParamTable> {
     // The smallest image there is: one code.
     let side = model.reduction();
     let x = s.tape.input("x", &[1, side, side, model.in_channels])?;
-    vqvae::training(&mut s, model, QuantiserKind::Gradient, x)?;
+    let quantiser = Quantiser { kind: QuantiserKind::Gradient, ..Quantiser::default() };
+    let config = Config { model: model.clone(), quantiser, ..Config::default() };
+    autoencoder::training(&mut s, &config, x)?;
     Ok(table)
 }
 

@@ -1,8 +1,9 @@
 use super::diffusers::{CONFIG, VqModel, WEIGHTS};
-use crate::config::{Config, Model, QuantiserKind};
+use crate::config::{Config, Model, Quantiser, QuantiserKind};
 use crate::data::testing::Scratch;
 use crate::device::CpuDevice;
-use crate::model::{Scope, vqvae};
+use crate::model::quantiser::CODEBOOK_PARAM;
+use crate::model::{Scope, autoencoder};
 use crate::plan::{Kind, ParamTable, Store};
 use crate::tape::Tape;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -78,7 +79,7 @@ fn dimensions_are_reordered() {
     // [out, in] = [32, 32], element (o, i) = (3, 30).
     let name = "decoder.mid_block.attentions.0.to_v.weight";
     assert_eq!(model.tensors[name].data[30 * 32 + 3], theirs(name, 3 * 32 + 30));
-    let name = vqvae::CODEBOOK_PARAM;
+    let name = CODEBOOK_PARAM;
     assert_eq!(model.tensors[name].shape, [64, 4]);
     assert_eq!(model.tensors[name].data[7 * 4 + 2], theirs(name, 7 * 4 + 2));
 }
@@ -161,7 +162,9 @@ fn store(model: &Model, kind: QuantiserKind) -> Store {
     let (mut tape, mut table) = (Tape::new(), ParamTable::default());
     let mut s = Scope::new(&mut tape, &mut table);
     let x = s.tape.input("x", &[1, 2, 2, model.in_channels]).unwrap();
-    vqvae::training(&mut s, model, kind, x).unwrap();
+    let quantiser = Quantiser { kind, ..Quantiser::default() };
+    let config = Config { model: model.clone(), quantiser, ..Config::default() };
+    autoencoder::training(&mut s, &config, x).unwrap();
     Store::new(Box::new(CpuDevice::new(1).unwrap()), table, 0).unwrap()
 }
 

@@ -53,7 +53,6 @@ pub mod group_norm_bwd_sums;
 pub mod group_norm_stats;
 mod half;
 mod io;
-pub mod kmeans_update;
 pub mod layer_norm;
 pub mod layer_norm_bwd;
 pub mod mask_tokens;
@@ -268,7 +267,6 @@ pub fn registry() -> Vec<Entry> {
         Entry { name: "gather", cases: gather::cases },
         Entry { name: "ema_counts", cases: ema_codebook::counts_cases },
         Entry { name: "ema_codebook", cases: ema_codebook::cases },
-        Entry { name: "kmeans_update", cases: kmeans_update::cases },
         Entry { name: "conv2d_epilogue", cases: epilogue::conv2d_cases },
         Entry { name: "matmul_epilogue", cases: epilogue::matmul_cases },
         Entry { name: "binary", cases: binary::cases },

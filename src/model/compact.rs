@@ -11,7 +11,8 @@ use crate::tape::Act;
 /// PyTorch's default for GroupNorm.
 const EPS: f32 = 1e-5;
 
-/// x [n, h, w, in_channels] -> latents [n, h / r, w / r, vq_embed_dim].
+/// x [n, h, w, in_channels] -> latents [n, h / r, w / r, vq_embed_dim], twice as many channels for the
+/// moments of a KL-VAE.
 pub fn encode(mut s: Scope<'_>, model: &Model, x: Act) -> Result<Act> {
     let (channels, groups) = (&model.block_out_channels, model.norm_num_groups);
     let mut h = conv(s.at("conv_in"), x, channels[0], 3, Conv::same(3))?;
@@ -21,7 +22,7 @@ pub fn encode(mut s: Scope<'_>, model: &Model, x: Act) -> Result<Act> {
         h = res_block(block.at("res"), h, c, groups, EPS)?;
     }
     h = group_norm(s.at("norm_out"), h, groups, EPS, true)?;
-    conv(s.at("conv_out"), h, model.vq_embed_dim, 1, Conv::same(1))
+    conv(s.at("conv_out"), h, model.moments() * model.vq_embed_dim, 1, Conv::same(1))
 }
 
 /// Codes [n, h / r, w / r, vq_embed_dim] -> image [n, h, w, out_channels].

@@ -1,11 +1,13 @@
 //! Models: what to compute, in terms of operations. Nothing here knows a kernel or a device.
 
+pub mod autoencoder;
 pub mod classifier;
 mod compact;
 pub mod denoiser;
 mod layers;
+pub mod losses;
+pub mod quantiser;
 mod scope;
 pub mod vqmodel;
-pub mod vqvae;
 
 pub use scope::Scope;

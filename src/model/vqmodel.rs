@@ -1,5 +1,5 @@
-//! diffusers' VQModel: encoder, decoder and the 1x1 convolutions around the quantiser. Parameter
-//! names are diffusers' own, so that a state dict maps by name (with convolution weights as
+//! diffusers' VQModel and AutoencoderKL: encoder, decoder and the 1x1 convolutions around the
+//! bottleneck. Parameter names are diffusers' own, so that a state dict maps by name (with convolution weights as
 //! [kh, kw, in, out] and linear weights as [in, out]).
 
 use super::Scope;
@@ -12,7 +12,8 @@ use crate::tape::Act;
 /// diffusers' epsilon of every norm in its VAEs.
 const EPS: f32 = 1e-6;
 
-/// x [n, h, w, in_channels] -> latents [n, h / r, w / r, vq_embed_dim], before quantisation.
+/// x [n, h, w, in_channels] -> latents [n, h / r, w / r, vq_embed_dim] before quantisation, or
+/// moments, [.., 2 vq_embed_dim].
 pub fn encode(mut s: Scope<'_>, model: &Model, x: Act) -> Result<Act> {
     let (channels, groups) = (&model.block_out_channels, model.norm_num_groups);
     let mut e = s.at("encoder");
@@ -28,8 +29,9 @@ pub fn encode(mut s: Scope<'_>, model: &Model, x: Act) -> Result<Act> {
     }
     h = mid_block(e.at("mid_block"), model, h)?;
     h = group_norm(e.at("conv_norm_out"), h, groups, EPS, true)?;
-    h = conv(e.at("conv_out"), h, model.latent_channels, 3, Conv::same(3))?;
-    conv(s.at("quant_conv"), h, model.vq_embed_dim, 1, Conv::same(1))
+    let (latent, moments) = (model.latent_channels, model.moments());
+    h = conv(e.at("conv_out"), h, moments * latent, 3, Conv::same(3))?;
+    conv(s.at("quant_conv"), h, moments * model.vq_embed_dim, 1, Conv::same(1))
 }
 
 /// Codes [n, h / r, w / r, vq_embed_dim] -> image [n, h, w, out_channels].

@@ -11,6 +11,7 @@ mod group_norm;
 mod layer_norm;
 mod linear;
 mod mse;
+mod pending;
 mod quantise;
 mod tokens;
 mod upsample;
@@ -26,9 +27,8 @@ pub use group_norm::group_norm;
 pub use layer_norm::{layer_norm, layer_norm_affine, layer_norm_modulated};
 pub use linear::linear;
 pub use mse::{mse, sum_of_squared_errors};
-pub use quantise::{
-    Nearest, code_sums, ema_codebook, kmeans_update, nearest_code, straight_through,
-};
+pub use pending::*;
+pub use quantise::{Nearest, code_sums, ema_codebook, ema_counts, nearest_code, straight_through};
 pub use tokens::{draw_tokens, mask_tokens};
 pub use upsample::upsample2x;
 

@@ -4,7 +4,6 @@ use super::expect_elements;
 use crate::error::Result;
 use crate::kernels::code_sums::CodeSums;
 use crate::kernels::ema_codebook::{EmaCodebook, EmaCounts};
-use crate::kernels::kmeans_update::KmeansUpdate;
 use crate::kernels::nearest_code::NearestCode;
 use crate::tape::{Act, Idx, Tape, ValueId};
 
@@ -75,9 +74,12 @@ pub fn ema_codebook(
     )
 }
 
-/// One Lloyd iteration: every code with tokens becomes their mean.
-pub fn kmeans_update(tape: &mut Tape, (counts, sums): (Act, Act), codebook: Act) -> Result<()> {
-    tape.begin_op("kmeans_update");
-    let (k, d) = (tape.shape(codebook).rows(), tape.shape(codebook).channels());
-    tape.launch(KmeansUpdate { k, d }, &[counts.into(), sums.into(), codebook.into()])
+/// Counts alone, for codes that do not follow their latents: `ema_n` [k] in place.
+pub fn ema_counts(tape: &mut Tape, counts: Act, ema_n: Act, decay: f32) -> Result<()> {
+    tape.begin_op("ema_counts");
+    let k = tape.shape(ema_n).elements();
+    let ctl = tape.state("ctl", &[4])?;
+    let total = tape.temp(&[1])?;
+    let binds = [counts.into(), ctl.into(), ema_n.into(), total.into()];
+    tape.launch(EmaCounts { k, decay }, &binds)
 }

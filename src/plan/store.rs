@@ -27,6 +27,8 @@ pub enum ParamInit {
     Uniform(f32),
     /// N(0, std^2).
     Normal(f32),
+    /// The unit matrix.
+    Identity,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -207,13 +209,15 @@ impl Store {
         for i in 0..self.table.specs.len() {
             let spec = self.table.specs[i].clone();
             let mut rng = Rng::new(seed, Stream::Init, i as u64);
-            let mut draw = || match spec.init {
+            let columns = spec.shape.channels();
+            let draw = |at: usize| match spec.init {
                 ParamInit::Zeros => 0.0,
+                ParamInit::Identity => f32::from(at / columns == at % columns),
                 ParamInit::Ones => 1.0,
                 ParamInit::Uniform(b) => rng.range(f64::from(-b), f64::from(b)) as f32,
                 ParamInit::Normal(std) => std * rng.normal() as f32,
             };
-            let data: Vec<f32> = (0..spec.shape.elements()).map(|_| draw()).collect();
+            let data: Vec<f32> = (0..spec.shape.elements()).map(draw).collect();
             self.write_param(Kind::Param, i, &data)?;
             self.write_param(Kind::Ema, i, &data)?;
             let place = self.places[i];

@@ -1,12 +1,13 @@
 //! Images to codes: runs a trained tokenizer over a data set and remembers the result.
 
 use super::checkpoint::{Snapshot, Tensor};
-use crate::config::{Config, QuantiserKind};
+use crate::config::Config;
 use crate::data::{Dataset, Pixels, Scale};
 use crate::device::Device;
 use crate::device::tuner::{Table, Tuner};
 use crate::error::{Error, Result};
-use crate::model::{Scope, vqvae};
+use crate::model::quantiser::of_head;
+use crate::model::{Scope, autoencoder};
 use crate::plan::{Options, ParamTable, Plan, Store};
 use crate::tape::Tape;
 use std::path::Path;
@@ -41,8 +42,9 @@ impl Tokenizer {
         self.snapshot.meta("hash")
     }
 
-    pub fn kind(&self) -> QuantiserKind {
-        self.config.quantiser.kind
+    /// Codes a place: residual levels times codebooks.
+    pub fn heads(&self) -> usize {
+        self.config.quantiser.heads()
     }
 
     /// The scale that was fitted on the tokenizer's training images.
@@ -53,7 +55,8 @@ impl Tokenizer {
             .map_err(|e| Error::disk("the checkpoint's scale of the data cannot be read").why(e))
     }
 
-    /// Rows and columns of codes for the data.
+    /// Rows and columns of codes for the data. The codes of a place lie beside each other, so that
+    /// there are as many columns as the latent grid has, times the heads.
     pub fn grid(&self, data: &Dataset) -> Result<(usize, usize)> {
         let model = &self.config.model;
         if data.channels != model.in_channels {
@@ -63,7 +66,8 @@ impl Tokenizer {
             ))
             .at(&data.source));
         }
-        model.latent_size(data.height, data.width)
+        let (rows, cols) = model.latent_size(data.height, data.width)?;
+        Ok((rows, cols * self.heads()))
     }
 
     /// A store on `device` that holds the tokenizer's weights, for a tape recorded by `record`.
@@ -83,16 +87,14 @@ impl Tokenizer {
     /// Codes of every image, in order, n * rows * cols indices; and what the tuner chose for them.
     pub fn encode(&self, device: Box<dyn Device>, data: &Dataset) -> Result<(Vec<u32>, Table)> {
         let (rows, cols) = self.grid(data)?;
-        let (model, kind) = (&self.config.model, self.kind());
         let dims = [BATCH, data.height, data.width, data.channels];
         let (mut store, plan) = self.plan(device, |s| {
             let x = s.tape.input("x", &dims)?;
-            let z = vqvae::encode(s, model, x)?;
-            let book = vqvae::codebook(s, model, kind)?;
-            let nearest = crate::ops::nearest_code(s.tape, z, book)?;
-            s.tape.output("idx", nearest.idx)
+            let codes = autoencoder::codes(s, &self.config, x)?;
+            let mut named = codes.into_iter().enumerate();
+            named.try_for_each(|(head, idx)| s.tape.output(&of_head("idx", head), idx))
         })?;
-        let (input, output) = (plan.input("x")?, plan.output("idx")?);
+        let input = plan.input("x")?;
         let mut pixels = vec![0.0; BATCH * data.image_len()];
         let mut codes = vec![];
         let all: Vec<u32> = (0..data.n as u32).collect();
@@ -101,12 +103,21 @@ impl Tokenizer {
             fill_batch(data, chunk, &mut pixels);
             store.write_f32(input, &pixels)?;
             plan.run_lane(&mut store, 0, &Default::default())?;
-            let idx = store.read_u32(output)?;
-            codes.extend_from_slice(&idx[..chunk.len() * rows * cols]);
+            let mut heads = vec![];
+            for head in 0..self.heads() {
+                heads.push(store.read_u32(plan.output(&of_head("idx", head))?)?);
+            }
+            let places = chunk.len() * rows * cols / self.heads();
+            codes.extend((0..places).flat_map(|i| heads.iter().map(move |idx| idx[i])));
         }
         let choices = store.device.tuner().map(Tuner::used).cloned().unwrap_or_default();
         Ok((codes, choices))
     }
+}
+
+/// The codes of one head out of those of all, which lie beside each other.
+pub fn of_one_head(codes: &[u32], head: usize, heads: usize) -> Vec<u32> {
+    codes.iter().skip(head).step_by(heads).copied().collect()
 }
 
 /// Pixels of `rows` in [-1, 1]; a short batch is filled up with its last image.

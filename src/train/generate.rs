@@ -1,6 +1,6 @@
 //! New images from a trained denoiser and its tokenizer's decoder.
 
-use super::codes::Tokenizer;
+use super::codes::{Tokenizer, of_one_head};
 use crate::config::Config;
 use crate::device::Device;
 use crate::device::tuner::{Table, Tuner};
@@ -9,7 +9,8 @@ use crate::diffusion::sampler::{Run, Sampler, TokenModel};
 use crate::error::{Error, Result};
 use crate::kernels::StepScalars;
 use crate::model::denoiser::{self, Grid};
-use crate::model::{Scope, vqvae};
+use crate::model::quantiser::of_head;
+use crate::model::{Scope, autoencoder};
 use crate::ops;
 use crate::plan::{Options, Plan, Store, Weights};
 use crate::tape::{Act, Idx, Tape};
@@ -31,6 +32,8 @@ pub struct Request {
 #[derive(Debug)]
 pub struct Generator {
     n: usize,
+    /// Codes a place of the latent grid.
+    heads: usize,
     grid: Grid,
     schedule: Schedule,
     plan: Plan,
@@ -59,14 +62,19 @@ impl Generator {
         tape.output("logp", logp)?;
         let options = Options { weights, ..Options::default() };
         let plan = Plan::compile(store, &tape, &options, &mut |_, _| {})?;
-        let (model, kind) = (&tokenizer.config.model, tokenizer.kind());
+        let heads = tokenizer.heads();
+        let places = [n, grid.rows, grid.cols / heads];
         let decoder = tokenizer.plan(device, |s| {
-            let idx = s.tape.input_idx("idx", &[n * grid.tokens()])?;
-            let image = vqvae::decode_indices(s, model, kind, idx, [n, grid.rows, grid.cols])?;
+            let mut idx = vec![];
+            for head in 0..heads {
+                let name = of_head("idx", head);
+                idx.push(s.tape.input_idx(&name, &[places.iter().product()])?);
+            }
+            let image = autoencoder::decode_indices(s, &tokenizer.config, &idx, places)?;
             s.tape.output("image", image)
         })?;
         let schedule = Schedule(config.diffusion.schedule);
-        Ok(Generator { n, grid, schedule, plan, decoder })
+        Ok(Generator { n, heads, grid, schedule, plan, decoder })
     }
 
     /// What the tuner chose for the decoder.
@@ -99,7 +107,10 @@ impl Generator {
         };
         let codes = run.sample(&mut OnDevice { store, plan: &self.plan, how })?;
         let (decoder, plan) = &mut self.decoder;
-        decoder.write_u32(plan.input("idx")?, &codes)?;
+        for head in 0..self.heads {
+            let own = of_one_head(&codes, head, self.heads);
+            decoder.write_u32(plan.input(&of_head("idx", head))?, &own)?;
+        }
         plan.run_lane(decoder, 0, &StepScalars::default())?;
         let mut images = decoder.read_f32(plan.output("image")?)?;
         images.iter_mut().for_each(|v| *v = (*v * 0.5 + 0.5).clamp(0.0, 1.0));

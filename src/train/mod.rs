@@ -1,5 +1,6 @@
 //! Training: the loop, what it saves, and the jobs that run in it.
 
+pub mod autoencoder;
 pub mod checkpoint;
 pub mod choices;
 pub mod classify;
@@ -7,14 +8,15 @@ mod codebook;
 pub mod codes;
 pub mod console;
 pub mod diffusion;
+mod evaluation;
 pub mod folder;
 pub mod generate;
 pub mod progress;
 mod rate;
 pub mod resume;
+mod revival;
 pub mod session;
 pub mod stop;
-pub mod vqvae;
 
 pub use checkpoint::Snapshot;
 pub use console::Console;

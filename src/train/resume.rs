@@ -7,23 +7,28 @@ use crate::error::{Error, Result};
 
 /// Keys that decide the shapes of a model, by the kind of run they concern.
 const SHAPES: &[(&str, &[&str])] = &[
-    (
-        "vqvae",
-        &[
-            "model.family",
-            "model.in_channels",
-            "model.out_channels",
-            "model.block_out_channels",
-            "model.layers_per_block",
-            "model.latent_channels",
-            "model.num_vq_embeddings",
-            "model.vq_embed_dim",
-            "model.norm_num_groups",
-            "model.mid_block_add_attention",
-            "quantiser.kind",
-        ],
-    ),
+    ("vqvae", AUTOENCODER),
+    ("klvae", AUTOENCODER),
     ("diffusion", &["denoiser.layers", "denoiser.width", "denoiser.heads", "denoiser.mlp_ratio"]),
+];
+
+const AUTOENCODER: &[&str] = &[
+    "model.family",
+    "model.bottleneck",
+    "model.in_channels",
+    "model.out_channels",
+    "model.block_out_channels",
+    "model.layers_per_block",
+    "model.latent_channels",
+    "model.num_vq_embeddings",
+    "model.vq_embed_dim",
+    "model.norm_num_groups",
+    "model.mid_block_add_attention",
+    "quantiser.kind",
+    "quantiser.distance",
+    "quantiser.residual_levels",
+    "quantiser.num_codebooks",
+    "quantiser.fsq_levels",
 ];
 
 /// Keys that change no number of the run, only what is written and when.

@@ -1,17 +1,19 @@
-//! The VQ-VAE job: steps, held-out metrics, reconstruction pictures.
+//! The autoencoder job, VQ-VAE or KL-VAE: steps, held-out metrics, reconstruction pictures.
 
 use super::codes::fill_batch;
+use super::evaluation::Evaluation;
 use super::session::Numbers;
 use super::{Console, Job, Material, RunFolder, Session, Snapshot, optimiser};
-use crate::config::{Config, QuantiserKind};
+use crate::config::{Bottleneck, Config, QuantiserKind};
 use crate::data::batches::BatchOrder;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::metrics::{CodeUsage, QualitySum};
-use crate::model::Scope;
-use crate::model::vqvae::{self, Losses};
-use crate::plan::{Options, ParamTable, Plan, Store, Weights};
+use crate::model::autoencoder::{self, Pass};
+use crate::model::quantiser::{self, Book, FROZEN, LEVEL, of_head};
+use crate::model::{Scope, losses::Term};
+use crate::plan::{Options, ParamTable, Plan, Store};
 use crate::report::{Colormap, reconstruction_grid, write_png};
+use crate::rng::{Rng, Stream};
 use crate::tape::Tape;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use std::sync::Arc;
 const SHOWN: usize = 8;
 
 #[derive(Debug)]
-pub struct VqVaeJob {
+pub struct AutoencoderJob {
     pub(super) config: Config,
     pub(super) data: Arc<Material>,
     order: BatchOrder,
@@ -29,16 +31,13 @@ pub struct VqVaeJob {
     /// The step whose rows are in `rows`.
     rows_of: Option<u64>,
     pub(super) pixels: Vec<f32>,
-    evaluation: Option<Evaluation>,
-    /// Codes a row of the latent grid and rows: h' * w'.
+    pub(super) evaluation: Option<Evaluation>,
+    /// Places of the latent grid: h' * w'.
     pub(super) tokens: usize,
-}
-
-/// The evaluation plan and its buffers.
-#[derive(Debug)]
-struct Evaluation {
-    plan: Plan,
-    pixels: Vec<f32>,
+    /// Codebooks that are searched, in the order of their heads.
+    pub(super) books: Vec<Book>,
+    /// Name and weight of the summands of the loss.
+    weights: Vec<(String, f32)>,
 }
 
 /// Records the training step for micro-batches of `batch` images.
@@ -47,30 +46,25 @@ pub fn record(
     table: &mut ParamTable,
     config: &Config,
     [batch, h, w, c]: [usize; 4],
-) -> Result<Losses> {
-    let (model, kind) = (&config.model, config.quantiser.kind);
+) -> Result<Pass> {
     tape.set_precision(config.train.precision);
     let mut s = Scope::new(tape, table);
     let x = s.tape.input("x", &[batch, h, w, c])?;
-    let losses = vqvae::training(&mut s, model, kind, x)?;
-    tape.report("reconstruction", losses.reconstruction)?;
-    tape.report("commitment", losses.commitment)?;
-    let beta = model.commitment_cost as f32;
-    let mut terms = vec![(losses.reconstruction, 1.0), (losses.commitment, beta)];
-    if let Some(codebook) = losses.codebook {
-        tape.report("codebook", codebook)?;
-        terms.push((codebook, 1.0));
+    let pass = autoencoder::training(&mut s, config, x)?;
+    for Term { name, value, .. } in &pass.terms {
+        tape.report(name, *value)?;
     }
-    tape.output("z", losses.z)?;
-    tape.output("d2", losses.nearest.d2)?;
-    tape.backward(&terms)?;
-    if kind == QuantiserKind::Ema {
-        vqvae::move_codebook(tape, model, &config.quantiser, &losses)?;
+    for search in &pass.searches {
+        tape.output(&search.book.state("z"), search.z)?;
+        tape.output(&search.book.state("d2"), search.nearest.d2)?;
     }
-    Ok(losses)
+    let weighted: Vec<_> = pass.terms.iter().map(|t| (t.value, t.weight)).collect();
+    tape.backward(&weighted)?;
+    quantiser::move_codebooks(tape, config, &pass.searches)?;
+    Ok(pass)
 }
 
-impl VqVaeJob {
+impl AutoencoderJob {
     /// # Errors
     /// Images that the model cannot take; too few of them for a batch.
     pub fn new(config: Config, data: Arc<Material>) -> Result<Self> {
@@ -87,7 +81,7 @@ impl VqVaeJob {
         let (rows, cols) = model.latent_size(images.height, images.width)?;
         let order = BatchOrder::new(data.split.train.len(), config.train.batch, config.train.seed)?;
         let micro = config.train.batch / config.train.lanes.max(1);
-        Ok(VqVaeJob {
+        Ok(AutoencoderJob {
             rows: vec![0; config.train.batch],
             rows_of: None,
             pixels: vec![0.0; micro * data.images.image_len()],
@@ -96,6 +90,8 @@ impl VqVaeJob {
             config,
             data,
             evaluation: None,
+            books: vec![],
+            weights: vec![],
         })
     }
 
@@ -103,11 +99,17 @@ impl VqVaeJob {
         self.config.train.batch / self.config.train.lanes.max(1)
     }
 
+    /// Places of the latent grid of an image.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
     /// What the user should know before a run starts.
     pub fn warnings(&self) -> Vec<String> {
         let k = self.config.model.num_vq_embeddings;
         let tokens = self.data.split.train.len() * self.tokens;
-        if k * 20 <= tokens {
+        let learned = self.config.quantiser.kind.has_book();
+        if self.config.model.bottleneck == Bottleneck::Kl || !learned || k * 20 <= tokens {
             return vec![];
         }
         vec![format!(
@@ -126,7 +128,9 @@ impl VqVaeJob {
     ) -> Result<Session> {
         let dims = self.data.images.batch_dims(self.micro());
         let (mut tape, mut table) = (Tape::new(), ParamTable::default());
-        record(&mut tape, &mut table, &self.config, dims)?;
+        let pass = record(&mut tape, &mut table, &self.config, dims)?;
+        self.books = pass.searches.into_iter().map(|s| s.book).collect();
+        self.weights = pass.terms.into_iter().map(|t| (t.name, t.weight)).collect();
         let mut store = Store::new(device, table.clone(), self.config.train.seed)?;
         let options = Options {
             optimiser: Some(optimiser(&self.config.train)),
@@ -139,33 +143,6 @@ impl VqVaeJob {
         self.record_evaluation(&mut tape, &mut table)?;
         self.compile_evaluation(&mut store, &tape, progress)?;
         Ok(Session::new(store, plan, self.config.clone(), folder))
-    }
-
-    /// Records the evaluation pass and compiles it in `store`.
-    fn compile_evaluation(
-        &mut self,
-        store: &mut Store,
-        tape: &Tape,
-        progress: &mut dyn FnMut(usize, usize),
-    ) -> Result<()> {
-        let weights = match self.config.train.ema_decay > 0.0 {
-            true => Weights::Average,
-            false => Weights::Current,
-        };
-        let options = Options { weights, ..Options::default() };
-        let plan = Plan::compile(store, tape, &options, progress)?;
-        let pixels = vec![0.0; self.micro() * self.data.images.image_len()];
-        self.evaluation = Some(Evaluation { plan, pixels });
-        Ok(())
-    }
-
-    fn record_evaluation(&self, tape: &mut Tape, table: &mut ParamTable) -> Result<()> {
-        let mut s = Scope::new(tape, table);
-        let x = s.tape.input("x", &self.data.images.batch_dims(self.micro()))?;
-        let (model, kind) = (&self.config.model, self.config.quantiser.kind);
-        let (nearest, image) = vqvae::reconstruct(&mut s, model, kind, x)?;
-        tape.output("idx", nearest.idx)?;
-        tape.output("image", image)
     }
 
     /// A store with the weights of `snapshot` and the evaluation plan alone, for a trained model.
@@ -183,27 +160,6 @@ impl VqVaeJob {
         let mut outputs = vec![];
         let numbers = self.measure(store, |output| outputs.extend_from_slice(output))?;
         Ok((numbers, outputs))
-    }
-
-    /// Metrics on the held-out images; `see` gets their reconstructions, a batch at a time.
-    fn measure(&mut self, store: &mut Store, mut see: impl FnMut(&[f32])) -> Result<Numbers> {
-        let data = self.data.clone();
-        let mut quality = QualitySum::new(data.images.image_shape());
-        let mut usage = CodeUsage::new(self.config.model.num_vq_embeddings);
-        self.run_evaluation(store, &data.split.test, |target, output, codes| {
-            see(output);
-            quality.add(target, output);
-            usage.add(codes)
-        })?;
-        let Some(q) = quality.mean() else { return Ok(vec![]) };
-        let u = usage.summary();
-        let mut numbers: Numbers = vec![("psnr".into(), q.psnr)];
-        numbers.extend(q.ssim.map(|v| ("ssim".into(), v)));
-        numbers.extend(q.foreground_psnr.map(|v| ("foreground_psnr".into(), v)));
-        numbers.push(("codes_used".into(), u.unique as f64));
-        numbers.push(("perplexity".into(), u.perplexity));
-        numbers.push(("coverage".into(), u.coverage));
-        Ok(numbers)
     }
 
     /// The held-out images of a picture, by their places in the held-out part: spread over it, so
@@ -234,41 +190,45 @@ impl VqVaeJob {
         write_png(path, &grid)
     }
 
-    /// Runs the evaluation plan over `rows`; `see(targets, outputs, codes)` gets a batch at a time,
-    /// pixels in [0, 1].
-    fn run_evaluation(
-        &mut self,
-        store: &mut Store,
-        rows: &[u32],
-        mut see: impl FnMut(&[f32], &[f32], &[u32]) -> Result<()>,
-    ) -> Result<()> {
-        let (micro, tokens) = (self.micro(), self.tokens);
-        let data = &self.data.images;
-        let Some(evaluation) = &mut self.evaluation else {
-            return Err(Error::failed("the evaluation plan was not compiled"));
-        };
-        let plan = &evaluation.plan;
-        let (input, image, idx) = (plan.input("x")?, plan.output("image")?, plan.output("idx")?);
-        let to_unit = |v: &mut f32| *v = (*v * 0.5 + 0.5).clamp(0.0, 1.0);
-        for chunk in rows.chunks(micro) {
-            fill_batch(data, chunk, &mut evaluation.pixels);
-            store.write_f32(input, &evaluation.pixels)?;
-            plan.run_lane(store, 0, &Default::default())?;
-            let mut output = store.read_f32(image)?;
-            let codes = store.read_u32(idx)?;
-            output.iter_mut().for_each(to_unit);
-            let mut target = evaluation.pixels.clone();
-            target.iter_mut().for_each(to_unit);
-            let n = chunk.len() * data.image_len();
-            see(&target[..n], &output[..n], &codes[..chunk.len() * tokens])?;
+    /// Draws the frozen tables of SimVQ from N(0, 1/d).
+    fn freeze(&self, store: &mut Store) -> Result<()> {
+        let (k, q) = (self.config.model.num_vq_embeddings, &self.config.quantiser);
+        let d = self.config.model.vq_embed_dim / q.num_codebooks;
+        let scale = 1.0 / (d as f64).sqrt();
+        for head in 0..q.heads() {
+            let mut rng = Rng::new(self.config.train.seed, Stream::Codebook, head as u64);
+            let table: Vec<f32> = (0..k * d).map(|_| (scale * rng.normal()) as f32).collect();
+            let state = store.state(&of_head(FROZEN, head), k * d)?;
+            store.write_f32(state, &table)?;
+        }
+        Ok(())
+    }
+
+    /// Says which residual levels the step keeps: with the set probability only the first ones, as
+    /// many as a fair draw says.
+    fn drop_levels(&self, store: &mut Store, plan: &Plan, step: u64) -> Result<()> {
+        let q = &self.config.quantiser;
+        let mut rng = Rng::new(self.config.train.seed, Stream::LevelDrop, step);
+        for group in 0..q.num_codebooks {
+            let kept = match rng.uniform() < q.level_dropout {
+                true => 1 + (rng.uniform() * q.residual_levels as f64) as usize,
+                false => q.residual_levels,
+            };
+            for level in 1..q.residual_levels {
+                let name = of_head(LEVEL, group * q.residual_levels + level);
+                store.write_f32(plan.input(&name)?, &[f32::from(level < kept)])?;
+            }
         }
         Ok(())
     }
 }
 
-impl Job for VqVaeJob {
+impl Job for AutoencoderJob {
     fn kind(&self) -> &'static str {
-        "vqvae"
+        match self.config.model.bottleneck {
+            Bottleneck::Vq => "vqvae",
+            Bottleneck::Kl => "klvae",
+        }
     }
 
     fn meta(&self) -> Vec<(String, String)> {
@@ -276,11 +236,17 @@ impl Job for VqVaeJob {
     }
 
     fn start(&mut self, session: &mut Session, console: &mut Console) -> Result<()> {
-        if self.config.quantiser.kind != QuantiserKind::Ema {
+        if self.config.model.bottleneck == Bottleneck::Kl {
+            return Ok(());
+        }
+        if self.config.quantiser.kind == QuantiserKind::Simvq {
+            return self.freeze(&mut session.store);
+        }
+        if self.books.is_empty() {
             return Ok(());
         }
         console.line("fitting the first codebook (k-means on the first latents)");
-        self.kmeans(session)
+        (0..self.books.len()).try_for_each(|head| self.first_codes(session, head))
     }
 
     fn feed(&mut self, store: &mut Store, plan: &Plan, step: u64, lane: usize) -> Result<()> {
@@ -292,24 +258,25 @@ impl Job for VqVaeJob {
         let micro = self.micro();
         let rows = &self.rows[lane * micro..(lane + 1) * micro];
         fill_batch(&self.data.images, rows, &mut self.pixels);
-        store.write_f32(plan.input("x")?, &self.pixels)
+        store.write_f32(plan.input("x")?, &self.pixels)?;
+        let q = &self.config.quantiser;
+        let coded = self.config.model.bottleneck == Bottleneck::Vq;
+        match coded && lane == 0 && q.level_dropout > 0.0 && q.residual_levels > 1 {
+            true => self.drop_levels(store, plan, step),
+            false => Ok(()),
+        }
     }
 
     fn after(&mut self, store: &mut Store, plan: &Plan, step: u64) -> Result<()> {
-        let q = &self.config.quantiser;
-        let done = step + 1;
-        let open = (done as f64) < q.revive_stop * self.config.train.steps as f64;
-        let due = q.revive_every > 0 && done.is_multiple_of(q.revive_every) && open;
-        if q.kind == QuantiserKind::Ema && due {
-            self.revive(store, plan, step)?;
-        }
-        Ok(())
+        (0..self.books.len()).try_for_each(|head| self.look_after(store, plan, step, head))
     }
 
     fn loss(&self, scalars: &[(String, f32)]) -> f64 {
-        let beta = self.config.model.commitment_cost;
-        let weight = |name: &str| if name == "commitment" { beta } else { 1.0 };
-        scalars.iter().map(|(name, v)| weight(name) * f64::from(*v)).sum()
+        let value = |name: &str| scalars.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
+        let term = |(name, weight): &(String, f32)| {
+            value(name).map_or(0.0, |v| f64::from(*weight) * f64::from(v))
+        };
+        self.weights.iter().map(term).sum()
     }
 
     fn evaluate(&mut self, store: &mut Store) -> Result<Numbers> {
@@ -323,8 +290,8 @@ impl Job for VqVaeJob {
     fn pictures(&mut self, store: &mut Store, folder: &Path, step: u64) -> Result<()> {
         let rows: Vec<u32> = self.shown().map(|i| self.data.split.test[i]).collect();
         let mut made = vec![];
-        self.run_evaluation(store, &rows, |_, output, _| {
-            made.extend_from_slice(output);
+        self.run_evaluation(store, &rows, |batch| {
+            made.extend_from_slice(batch.outputs);
             Ok(())
         })?;
         self.draw(&made, &folder.join(format!("recon_{step:05}.png")))
