@@ -40,3 +40,25 @@ pub fn embedding(tape: &mut Tape, idx: Idx, table: Param) -> Result<Act> {
     });
     Ok(y)
 }
+
+/// As [`embedding`], of a table that is computed: idx [n], table [rows, d] -> y [n, d].
+pub fn select_rows(tape: &mut Tape, idx: Idx, table: Act) -> Result<Act> {
+    let y = lookup(tape, idx, table)?;
+    let n = tape.shape(idx).elements();
+    let (rows, d) = (tape.shape(table).rows(), tape.shape(table).channels());
+    tape.record("select_rows", &[table.into()], y, move |t, dy| {
+        let Some(target) = t.target(table) else { return Ok(()) };
+        let counts = t.temp(&[rows])?;
+        let kernel = CodeSums { n, k: rows, d, accum: false };
+        if !target.accum {
+            let binds = [idx.into(), dy.into(), counts.into(), target.value.into()];
+            return t.launch_into(target, kernel, &binds);
+        }
+        // The kernel would add to the counts too, which nobody has written.
+        let sums = t.temp(&[rows, d])?;
+        t.launch(kernel, &[idx.into(), dy.into(), counts.into(), sums.into()])?;
+        let copy = Copy { n: rows * d, accum: true };
+        t.launch_into(target, copy, &[sums.into(), target.value.into()])
+    });
+    Ok(y)
+}
