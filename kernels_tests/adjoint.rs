@@ -5,6 +5,7 @@ use crate::{device, registry};
 use vqforge::device::Device;
 use vqforge::kernels::binary::{Binary, BinaryOp};
 use vqforge::kernels::code_sums::CodeSums;
+use vqforge::kernels::columns::Columns;
 use vqforge::kernels::gather::Gather;
 use vqforge::kernels::mean_pool::{MeanPool, MeanPoolBwd};
 use vqforge::kernels::scale_by::ScaleBy;
@@ -203,6 +204,21 @@ fn reductions() {
             let scale = ScaleBy { n, factor: 2.0, accum: false };
             let repeated = bench.run(scale, &[f(&vec![1.0; n]), f(&y)]);
             equal("sum_all", dot(&sum, &y), dot(&x, &repeated));
+        }
+    });
+}
+
+#[test]
+fn columns() {
+    on_devices(|bench| {
+        for (rows, wide, narrow, at) in
+            [(1, 1, 1, 0), (41, 47, 3, 44), (55, 12, 4, 8), (3, 8, 4, 2)]
+        {
+            let [x, y] = [rows * wide, rows * narrow].map(|n| bench.draw(n));
+            let kernel = Columns { rows, wide, narrow, at, pad: false, accum: false };
+            let slice = bench.run(kernel.clone(), &[f(&x)]);
+            let padded = bench.run(Columns { pad: true, ..kernel.clone() }, &[f(&y)]);
+            equal(format_args!("{kernel:?}"), dot(&slice, &y), dot(&x, &padded));
         }
     });
 }

@@ -50,11 +50,6 @@ const NOT_COVERED: &[(&str, &[&str], &str)] = &[
     ),
     ("optim", &["sgd", "sgd_mom_wd"], "AdamW is the optimiser of this project"),
     (
-        "vq_ema_lucidrains",
-        &["cosine", "ste_cosine"],
-        "codes are compared by distance, not by cosine",
-    ),
-    (
         "quantisers",
         &[
             "fsq_3_3",
@@ -81,14 +76,12 @@ const ELSEWHERE: &[(&str, &[&str], &str, &str)] = &[
     ("softmax", &[], NORMS, "softmax_as_in_torch"),
     ("cross_entropy", &["nc", "ncl", "sum", "ignore_index"], NORMS, "cross_entropy_as_in_torch"),
     ("resample", &[], NORMS, "resampling_as_in_torch"),
-    ("vq_ema_lucidrains", &["ema_a", "ema_b"], QUANTISER, "pytorch_ema_codebook"),
-    ("vq_ema_lucidrains", &["ste_a"], CODES, "moving_average_codebook_as_in_torch"),
+    ("vq_ema_lucidrains", &[], CODES, "moving_average_codebook_as_in_torch"),
     ("vq_nearest", &[], CODES, "vector_quantisation_as_in_torch"),
     ("optim", &["adam", "adamw"], OPTIMISER, "pytorch_adam_and_adamw"),
     ("optim", &["clip"], OPTIMISER, "pytorch_clipping"),
 ];
 const NORMS: &str = include_str!("norm_fixtures.rs");
-const QUANTISER: &str = include_str!("quantiser.rs");
 const CODES: &str = include_str!("vq_fixtures.rs");
 const OPTIMISER: &str = include_str!("optimiser.rs");
 

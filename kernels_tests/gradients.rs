@@ -11,6 +11,7 @@
 
 mod models;
 mod operations;
+mod vectors;
 
 use std::collections::BTreeMap;
 use vqforge::error::Result;

@@ -27,6 +27,7 @@ mod caps;
 mod case;
 pub mod code_sums;
 pub mod col_sum;
+pub mod columns;
 pub mod conv2d;
 pub mod conv2d_dgrad;
 pub mod conv2d_wgrad;
@@ -61,9 +62,11 @@ pub mod mean_pool;
 pub mod mse_grad;
 pub mod nearest_code;
 pub mod norm_param_grad;
+pub mod normalise_rows;
 pub mod philox;
 mod real;
 pub mod ring_write;
+pub mod rotation_trick;
 mod rounded;
 pub mod scale_by;
 pub mod softmax_ce;
@@ -265,6 +268,9 @@ pub fn registry() -> Vec<Entry> {
         Entry { name: "argmin_rows", cases: argmin_rows::cases },
         Entry { name: "code_sums", cases: code_sums::cases },
         Entry { name: "gather", cases: gather::cases },
+        Entry { name: "columns", cases: columns::cases },
+        Entry { name: "normalise_rows", cases: normalise_rows::cases },
+        Entry { name: "rotation_trick", cases: rotation_trick::cases },
         Entry { name: "ema_counts", cases: ema_codebook::counts_cases },
         Entry { name: "ema_codebook", cases: ema_codebook::cases },
         Entry { name: "conv2d_epilogue", cases: epilogue::conv2d_cases },

@@ -4,6 +4,7 @@
 mod activation;
 mod add;
 mod attention;
+mod columns;
 mod conv2d;
 mod cross_entropy;
 mod embedding;
@@ -11,8 +12,11 @@ mod group_norm;
 mod layer_norm;
 mod linear;
 mod mse;
-mod pending;
+mod normalise;
 mod quantise;
+mod rotate;
+mod scale_by;
+mod sub;
 mod tokens;
 mod upsample;
 
@@ -20,15 +24,22 @@ pub use crate::kernels::unary::Activation;
 pub use activation::activation;
 pub use add::{add, add_repeated};
 pub use attention::attention;
+pub use columns::{pad_columns, slice_columns};
 pub use conv2d::{Conv, conv2d};
 pub use cross_entropy::cross_entropy;
-pub use embedding::{embedding, lookup};
+pub use embedding::{embedding, lookup, select_rows};
 pub use group_norm::group_norm;
 pub use layer_norm::{layer_norm, layer_norm_affine, layer_norm_modulated};
 pub use linear::linear;
 pub use mse::{mse, sum_of_squared_errors};
-pub use pending::*;
-pub use quantise::{Nearest, code_sums, ema_codebook, ema_counts, nearest_code, straight_through};
+pub use normalise::{normalise_rows, normalise_state};
+pub use quantise::{
+    Nearest, code_sums, ema_codebook, ema_counts, nearest_code, nearest_code_cosine,
+    straight_through,
+};
+pub use rotate::rotate;
+pub use scale_by::scale_by;
+pub use sub::sub;
 pub use tokens::{draw_tokens, mask_tokens};
 pub use upsample::upsample2x;
 

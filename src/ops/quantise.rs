@@ -21,12 +21,32 @@ pub struct Nearest {
 /// z [.., d], codebook [k, d] -> for each row argmin_k |z - e_k|^2 (1711.00937). Nothing here is
 /// differentiable: see [`straight_through`] and `embedding`.
 pub fn nearest_code(tape: &mut Tape, z: Act, codebook: impl Into<ValueId>) -> Result<Nearest> {
-    tape.begin_op("nearest_code");
-    let codebook = codebook.into();
+    search(tape, "nearest_code", z, codebook.into(), false)
+}
+
+/// As [`nearest_code`], by direction: argmax_k z^ . e^_k with z^ = z / |z| and e^ = e / |e|, and `d2`
+/// = |z^ - e^|^2. Neither z nor the codebook need be of unit length; `code` is the row as stored.
+pub fn nearest_code_cosine(
+    tape: &mut Tape,
+    z: Act,
+    codebook: impl Into<ValueId>,
+) -> Result<Nearest> {
+    search(tape, "nearest_code_cosine", z, codebook.into(), true)
+}
+
+fn search(
+    tape: &mut Tape,
+    op: &'static str,
+    z: Act,
+    codebook: ValueId,
+    cosine: bool,
+) -> Result<Nearest> {
+    tape.begin_op(op);
     let (n, d, k) = (tape.shape(z).rows(), tape.shape(z).channels(), tape.shape(codebook).rows());
-    expect_elements("nearest_code", "codebook", tape.shape(codebook), k * d)?;
+    expect_elements(op, "codebook", tape.shape(codebook), k * d)?;
     let (idx, d2) = (tape.temp_idx(&[n])?, tape.temp(&[n])?);
-    tape.launch(NearestCode::new(n, k, d), &[z.into(), codebook, idx.into(), d2.into()])?;
+    let kernel = NearestCode { cosine, ..NearestCode::new(n, k, d) };
+    tape.launch(kernel, &[z.into(), codebook, idx.into(), d2.into()])?;
     let code = super::lookup(tape, idx, codebook)?;
     let code = tape.alias(code.into(), tape.shape(z));
     Ok(Nearest { idx, d2, code })

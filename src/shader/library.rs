@@ -35,6 +35,7 @@ const FRAGMENTS: &[(&str, &str)] = fragments![
     "reduce_max",
     "reduce_max_subgroup",
     "reduce_subgroup",
+    "row_sums",
     "silu",
     "step",
     "subgroup",
