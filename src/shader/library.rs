@@ -38,6 +38,7 @@ const FRAGMENTS: &[(&str, &str)] = fragments![
     "silu",
     "step",
     "subgroup",
+    "unit_interval",
     "workgroup_argmin",
     "workgroup_max",
     "workgroup_sum",
