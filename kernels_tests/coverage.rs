@@ -49,21 +49,7 @@ const NOT_COVERED: &[(&str, &[&str], &str)] = &[
         "encoders stride and decoders double",
     ),
     ("optim", &["sgd", "sgd_mom_wd"], "AdamW is the optimiser of this project"),
-    (
-        "quantisers",
-        &[
-            "fsq_3_3",
-            "fsq_7_5_5_5_5",
-            "fsq_8_5_5_5",
-            "fsq_8_6_5",
-            "lfq_4",
-            "lfq_6",
-            "rvq",
-            "simvq_rot",
-            "simvq_ste",
-        ],
-        "not a quantiser of this project",
-    ),
+    ("quantisers", &["rvq", "simvq_rot", "simvq_ste"], "not a quantiser of this project"),
     ("quantisers", &["metrics"], "image metrics have unit tests beside their code"),
 ];
 
@@ -78,10 +64,18 @@ const ELSEWHERE: &[(&str, &[&str], &str, &str)] = &[
     ("resample", &[], NORMS, "resampling_as_in_torch"),
     ("vq_ema_lucidrains", &[], CODES, "moving_average_codebook_as_in_torch"),
     ("vq_nearest", &[], CODES, "vector_quantisation_as_in_torch"),
+    (
+        "quantisers",
+        &["fsq_3_3", "fsq_7_5_5_5_5", "fsq_8_5_5_5", "fsq_8_6_5"],
+        DIGITS,
+        "finite_scalars_as_in_torch",
+    ),
+    ("quantisers", &["lfq_4", "lfq_6"], DIGITS, "binary_codes_as_in_torch"),
     ("optim", &["adam", "adamw"], OPTIMISER, "pytorch_adam_and_adamw"),
     ("optim", &["clip"], OPTIMISER, "pytorch_clipping"),
 ];
 const NORMS: &str = include_str!("norm_fixtures.rs");
+const DIGITS: &str = include_str!("digit_fixtures.rs");
 const CODES: &str = include_str!("vq_fixtures.rs");
 const OPTIMISER: &str = include_str!("optimiser.rs");
 

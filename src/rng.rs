@@ -40,7 +40,8 @@ pub enum Stream {
     Test = 11,
     Unmask = 12,
     Codebook = 13,
-    LevelDrop = 14,
+    GaussianNoise = 14,
+    LevelDrop = 15,
 }
 
 /// A sequential reader of one (seed, stream, index) sequence, for use on the host.

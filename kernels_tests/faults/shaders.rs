@@ -1,5 +1,6 @@
 //! Faults in the text of shaders, run in this process.
 
+use super::digits::DIGITS;
 use super::variants::VARIANTS;
 use super::{Mutant, Table, cases_of, inlined, outcome, with_kernel};
 use crate::device::{self, left_out};
@@ -22,7 +23,7 @@ pub(super) struct Fault {
 const BASELINE: &str = "baseline";
 
 /// In the baseline of one kernel.
-const fn fault(
+pub(super) const fn fault(
     name: &'static str,
     kernel: &'static &'static str,
     text: &'static str,
@@ -52,9 +53,9 @@ pub(super) const fn in_variant(
     Fault { name, kernels, variant, text, fault }
 }
 
-/// At least one for every kernel. [`super::sweeps`] plants more in all of them, and variants have
-/// their own: [`VARIANTS`].
-pub(super) const FAULTS: &[Fault] = &[
+/// With [`DIGITS`] at least one for every kernel. [`super::sweeps`] plants more in all of them, and
+/// variants have their own: [`VARIANTS`].
+const FAULTS: &[Fault] = &[
     fault(
         "pad off by one",
         &"conv2d",
@@ -415,7 +416,7 @@ pub(super) fn planted_cases(f: &Fault, kernel: &str, caps: &Caps) -> impl Iterat
 }
 
 pub(super) fn all() -> impl Iterator<Item = &'static Fault> {
-    FAULTS.iter().chain(VARIANTS)
+    FAULTS.iter().chain(DIGITS).chain(VARIANTS)
 }
 
 #[test]

@@ -1,19 +1,9 @@
 // A standard exponential E = -log(1 - v) with full relative precision near 0, where the rare
-// tokens of a categorical draw are decided. v = (1 + m/2^23) 2^-(1+z): m the low 23 bits of
-// `word`, z the zeros that lead its other 9 bits, continued in `more` when all 9 are zero.
+// tokens of a categorical draw are decided; v as in unit_interval.
+#import unit_interval
+
 fn exponential(word: u32, more: vec4<u32>) -> f32 {
-    var zeros = countLeadingZeros(word);
-    if zeros >= 9u {
-        zeros = 9u + countLeadingZeros(more.x);
-        if more.x == 0u {
-            zeros += countLeadingZeros(more.y);
-            if more.y == 0u {
-                zeros += countLeadingZeros(more.z);
-            }
-        }
-    }
-    // 105 zeros at most, so v is a normal number; its bits are exact.
-    let v = bitcast<f32>(((126u - zeros) << 23u) | (word & 0x7fffffu));
+    let v = unit_interval(word, more);
     if v < 0.015625 {
         // WGSL has no log1p, and its log has an absolute error near 1.
         return v * (1.0 + v * (0.5 + v * (0.33333334 + v * 0.25)));

@@ -40,7 +40,7 @@ pub struct DrawTokens {
 }
 
 /// v in (0, 1) from a random word, continued by `more` in one case of 512.
-fn unit_interval(word: u32, more: impl FnOnce() -> [u32; 4]) -> f32 {
+pub(super) fn unit_interval(word: u32, more: impl FnOnce() -> [u32; 4]) -> f32 {
     let mut zeros = word.leading_zeros();
     if zeros >= 9 {
         let [a, b, c, _] = more();

@@ -21,10 +21,12 @@ pub mod attention;
 pub mod attention_bwd;
 mod attention_variants;
 pub mod binary;
+pub mod bit_entropy;
 mod block;
 mod bounded;
 mod caps;
 mod case;
+pub mod code_distribution;
 pub mod code_sums;
 pub mod col_sum;
 pub mod columns;
@@ -43,8 +45,11 @@ pub mod expr;
 pub mod fill;
 pub mod finish_sums;
 pub mod fma_probe;
+pub mod fsq;
 pub mod fused;
 pub mod gather;
+pub mod gaussian_kl;
+pub mod gaussian_noise;
 mod generated;
 pub mod grad_ctl;
 pub mod grad_norm;
@@ -68,7 +73,9 @@ mod real;
 pub mod ring_write;
 pub mod rotation_trick;
 mod rounded;
+pub mod sample_gaussian;
 pub mod scale_by;
+pub mod sign_code;
 pub mod softmax_ce;
 pub mod softmax_rows;
 mod subgroup;
@@ -293,5 +300,18 @@ pub fn registry() -> Vec<Entry> {
         Entry { name: "philox", cases: philox::cases },
         Entry { name: "mask_tokens", cases: mask_tokens::cases },
         Entry { name: "draw_tokens", cases: draw_tokens::cases },
+        Entry { name: "fsq", cases: fsq::cases },
+        Entry { name: "fsq_codes", cases: fsq::codes_cases },
+        Entry { name: "sign_code", cases: sign_code::cases },
+        Entry { name: "sign_codes", cases: sign_code::codes_cases },
+        Entry { name: "bit_entropy", cases: bit_entropy::cases },
+        Entry { name: "bit_entropy_grad", cases: bit_entropy::grad_cases },
+        Entry { name: "code_distribution", cases: code_distribution::cases },
+        Entry { name: "code_distribution_grad", cases: code_distribution::grad_cases },
+        Entry { name: "distribution_entropy", cases: code_distribution::entropy_cases },
+        Entry { name: "gaussian_noise", cases: gaussian_noise::cases },
+        Entry { name: "sample_gaussian", cases: sample_gaussian::cases },
+        Entry { name: "gaussian_kl", cases: gaussian_kl::cases },
+        Entry { name: "gaussian_kl_grad", cases: gaussian_kl::grad_cases },
     ]
 }

@@ -39,6 +39,7 @@ const FRAGMENTS: &[(&str, &str)] = fragments![
     "silu",
     "step",
     "subgroup",
+    "unit_interval",
     "workgroup_argmin",
     "workgroup_max",
     "workgroup_sum",
