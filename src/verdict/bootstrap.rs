@@ -59,6 +59,9 @@ impl Interval {
     }
 }
 
+/// (subject, image) and the score there.
+type Row<'a> = ((&'a str, u64), f64);
+
 /// Differences by seed, subject and image, complete in all three.
 struct Cube {
     /// `[seed][image]`, the images of a subject side by side.
@@ -69,7 +72,7 @@ struct Cube {
 
 impl Cube {
     fn of(table: &Table) -> Result<Self> {
-        let mut seeds: BTreeMap<u64, Vec<((&str, u64), f64)>> = BTreeMap::new();
+        let mut seeds: BTreeMap<u64, Vec<Row<'_>>> = BTreeMap::new();
         for (key, &score) in table.scores() {
             seeds.entry(key.seed).or_default().push(((&key.subject, key.image), score));
         }

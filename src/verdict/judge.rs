@@ -52,7 +52,7 @@ impl Default for Settings {
 }
 
 /// The difference under a rule: the interval, or why there is none.
-type Judged = std::result::Result<Interval, String>;
+pub(super) type Judged = std::result::Result<Interval, String>;
 
 /// Applies all rules and lets the chosen one decide. Errors: arms that are missing, doubly named or
 /// without a usable rate, settings that are not finite, and scores that do not pair.

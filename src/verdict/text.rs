@@ -4,10 +4,8 @@ use std::fmt;
 
 use super::bootstrap::Interval;
 use super::decision::{Decision, Rule, Verdict};
-use super::judge::{Arms, Settings, wins};
+use super::judge::{Arms, Judged, Settings, wins};
 use crate::metrics::Gate;
-
-type Judged = std::result::Result<Interval, String>;
 
 /// Two decimals with a sign; never a negative zero.
 pub(super) fn signed(v: f64) -> String {
