@@ -6,7 +6,7 @@ use vqforge::kernels::Caps;
 
 /// What the code of each module of the library may name. A model knows no kernel and no device, an
 /// operation no plan, a kernel no tape, a device no operation; `train` ties all together.
-const MAY_NAME: [(&str, &[&str]); 20] = [
+const MAY_NAME: [(&str, &[&str]); 21] = [
     ("error", &[]),
     ("precision", &[]),
     ("rng", &[]),
@@ -24,6 +24,7 @@ const MAY_NAME: [(&str, &[&str]); 20] = [
     ("diffusion", &["config", "error", "rng"]),
     ("metrics", &["data", "error", "rng"]),
     ("report", &["data", "error"]),
+    ("verdict", &["error", "metrics", "rng"]),
     (
         "train",
         &[

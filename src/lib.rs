@@ -26,3 +26,4 @@ pub mod shader;
 pub mod shape;
 pub mod tape;
 pub mod train;
+pub mod verdict;

@@ -2,94 +2,144 @@
 
 use std::fmt;
 
-use rayon::prelude::*;
 use serde::Serialize;
 
-use super::psnr::{foreground_psnr, mse, psnr};
-use super::ssim::{Window, ssim};
+use super::ms_ssim::scales;
+use super::scores::{ImageScores, Scoring, score_pairs};
+use super::ssim::Window;
 
-/// Means over images.
+/// Means over images of their [`ImageScores`]. A mean over no image is `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Quality {
     pub images: usize,
+    /// Images that came out as they went in. Their PSNR is infinite; they count in every mean except
+    /// those of the two PSNRs, which therefore err on the low side.
+    pub exact_copies: usize,
     pub mse: f64,
-    /// Mean over images of the PSNR of each, in dB.
+    /// Mean over images of the PSNR of each, in dB; infinite (in JSON: null) if all are exact copies.
     pub psnr: f64,
     /// Likewise over the images that have foreground pixels; `None` if none has.
     pub foreground_psnr: Option<f64>,
     /// Gaussian window; `None` if the images are smaller than it.
     pub ssim: Option<f64>,
+    pub ms_ssim: Option<f64>,
+    /// Scales of `ms_ssim`, at most five; 0 if there is none.
+    pub ms_ssim_scales: usize,
+    /// In dB of level; `None` without a dynamic range.
+    pub db_mae: Option<f64>,
+    /// Log-spectral distance in dB of level; `None` without a dynamic range.
+    pub lsd: Option<f64>,
+    /// In Doppler bins; of images with one channel.
+    pub centroid_error: Option<f64>,
+    /// In Doppler bins; of images with one channel.
+    pub bandwidth_error: Option<f64>,
 }
 
-/// Metrics of one image.
-#[derive(Debug, Clone, Copy)]
-struct One {
-    mse: f64,
-    foreground: Option<f64>,
-    ssim: Option<f64>,
+/// The sum and number of what is defined.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sum(f64, usize);
+
+impl Sum {
+    fn add(&mut self, value: Option<f64>) {
+        if let Some(value) = value {
+            *self = Sum(self.0 + value, self.1 + 1);
+        }
+    }
+
+    fn mean(self) -> Option<f64> {
+        (self.1 > 0).then(|| self.0 / self.1 as f64)
+    }
 }
 
 /// Sums that grow batch by batch. Images are measured in parallel and added in order, so the
 /// result does not depend on the number of threads or on how the images are cut into batches.
 #[derive(Debug, Clone)]
 pub struct QualitySum {
-    shape: [usize; 3],
+    scoring: Scoring,
     window: Window,
     images: usize,
+    exact_copies: usize,
     mse: f64,
-    psnr: f64,
-    foreground: (f64, usize),
-    ssim: (f64, usize),
+    psnr: Sum,
+    foreground: Sum,
+    ssim: Sum,
+    ms_ssim: Sum,
+    db_mae: Sum,
+    lsd: Sum,
+    centroid: Sum,
+    bandwidth: Sum,
 }
 
 impl QualitySum {
-    /// For images of `[height, width, channels]`.
+    /// For images of `[height, width, channels]` of unknown dynamic range.
     pub fn new(shape: [usize; 3]) -> Self {
+        Self::with_scoring(Scoring { shape, dynamic_range_db: None })
+    }
+
+    /// With the measures in dB too, if the range is given.
+    pub fn with_scoring(scoring: Scoring) -> Self {
+        let none = Sum::default();
         QualitySum {
-            shape,
+            scoring,
             window: Window::gaussian(),
             images: 0,
+            exact_copies: 0,
             mse: 0.0,
-            psnr: 0.0,
-            foreground: (0.0, 0),
-            ssim: (0.0, 0),
+            psnr: none,
+            foreground: none,
+            ssim: none,
+            ms_ssim: none,
+            db_mae: none,
+            lsd: none,
+            centroid: none,
+            bandwidth: none,
         }
     }
 
     /// Adds a batch of images in [0, 1], NHWC, and what came out for them.
     pub fn add(&mut self, reference: &[f32], output: &[f32]) {
-        let len = self.shape.iter().product::<usize>().max(1);
-        let measure = |(a, b): (&[f32], &[f32])| One {
-            mse: mse(a, b),
-            foreground: foreground_psnr(a, b),
-            ssim: ssim(a, b, self.shape, &self.window),
-        };
-        let pairs = reference.par_chunks_exact(len).zip(output.par_chunks_exact(len));
-        let batch: Vec<One> = pairs.map(measure).collect();
-        let add = |sum: &mut (f64, usize), value: Option<f64>| {
-            if let Some(value) = value {
-                *sum = (sum.0 + value, sum.1 + 1);
-            }
-        };
-        for one in batch {
-            self.images += 1;
-            self.mse += one.mse;
-            self.psnr += psnr(one.mse);
-            add(&mut self.foreground, one.foreground);
-            add(&mut self.ssim, one.ssim);
-        }
+        self.score(reference, output);
+    }
+
+    /// As [`add`](Self::add), and gives the scores of each image of the batch.
+    pub fn score(&mut self, reference: &[f32], output: &[f32]) -> Vec<ImageScores> {
+        let batch = score_pairs(reference, output, &self.scoring, &self.window);
+        batch.iter().for_each(|one| self.add_scores(one));
+        batch
+    }
+
+    /// Adds one image by its scores.
+    pub fn add_scores(&mut self, one: &ImageScores) {
+        self.images += 1;
+        self.exact_copies += usize::from(one.mse == 0.0);
+        self.mse += one.mse;
+        self.psnr.add(one.psnr);
+        self.foreground.add(one.foreground_psnr);
+        self.ssim.add(one.ssim);
+        self.ms_ssim.add(one.ms_ssim);
+        self.db_mae.add(one.db_mae);
+        self.lsd.add(one.lsd);
+        self.centroid.add(one.centroid_error);
+        self.bandwidth.add(one.bandwidth_error);
     }
 
     /// The means so far; `None` before the first image.
     pub fn mean(&self) -> Option<Quality> {
-        let n = self.images as f64;
-        let mean = |(sum, count): (f64, usize)| (count > 0).then(|| sum / count as f64);
+        let [height, width, _] = self.scoring.shape;
+        let ms_ssim = self.ms_ssim.mean();
         (self.images > 0).then(|| Quality {
             images: self.images,
-            mse: self.mse / n,
-            psnr: self.psnr / n,
-            foreground_psnr: mean(self.foreground),
-            ssim: mean(self.ssim),
+            exact_copies: self.exact_copies,
+            mse: self.mse / self.images as f64,
+            psnr: self.psnr.mean().unwrap_or(f64::INFINITY),
+            foreground_psnr: self.foreground.mean(),
+            ssim: self.ssim.mean(),
+            ms_ssim,
+            ms_ssim_scales: ms_ssim.map_or(0, |_| scales(height, width, &self.window)),
+            db_mae: self.db_mae.mean(),
+            lsd: self.lsd.mean(),
+            centroid_error: self.centroid.mean(),
+            bandwidth_error: self.bandwidth.mean(),
         })
     }
 }
@@ -103,13 +153,18 @@ impl fmt::Display for Quality {
         if let Some(ssim) = self.ssim {
             write!(f, ", ssim {ssim:.3}")?;
         }
-        write!(f, ", mse {:.6} over {} images", self.mse, self.images)
+        write!(f, ", mse {:.6} over {} images", self.mse, self.images)?;
+        if self.exact_copies > 0 {
+            write!(f, " ({} exact copies are not in the psnr)", self.exact_copies)?;
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::{mse, psnr};
     use crate::rng::{Rng, Stream};
 
     #[test]
@@ -141,5 +196,21 @@ mod tests {
         sum.add(&[0.5; 16], &[0.25; 16]);
         let mean = sum.mean().unwrap();
         assert_eq!((mean.ssim, mean.foreground_psnr, mean.mse), (None, None, 0.0625));
+    }
+
+    #[test]
+    fn exact_copies_are_counted_apart() {
+        let mut sum =
+            QualitySum::with_scoring(Scoring { shape: [2, 2, 1], dynamic_range_db: Some(40.0) });
+        sum.add(&[0.5; 4], &[0.5; 4]);
+        let copies = sum.mean().unwrap();
+        assert_eq!((copies.psnr, copies.exact_copies), (f64::INFINITY, 1));
+        assert!(serde_json::to_string(&copies).unwrap().contains("\"psnr\":null"));
+        let one = sum.score(&[0.5; 4], &[0.25; 4])[0];
+        let both = sum.mean().unwrap();
+        assert_eq!((both.psnr, both.mse), (one.psnr.unwrap(), 0.03125));
+        assert_eq!((both.images, both.exact_copies), (2, 1));
+        assert_eq!((both.db_mae, both.lsd), (Some(5.0), Some(5.0)));
+        assert!(both.to_string().contains("1 exact copies"), "{both}");
     }
 }

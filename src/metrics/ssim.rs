@@ -7,6 +7,8 @@
 //! for values in [0, 1], with local means, variances and covariance under a window, averaged over
 //! the positions where the whole window lies inside the image. All arithmetic is f64.
 
+use serde::{Deserialize, Serialize};
+
 /// The separable weighting of the neighbourhood of a pixel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Window {
@@ -37,8 +39,44 @@ impl Window {
     }
 }
 
-const C1: f64 = 0.01 * 0.01;
-const C2: f64 = 0.03 * 0.03;
+/// The range of pixel values that C1 and C2 refer to: all images here are in [0, 1].
+pub const DATA_RANGE: f64 = 1.0;
+const C1: f64 = (0.01 * DATA_RANGE) * (0.01 * DATA_RANGE);
+const C2: f64 = (0.03 * DATA_RANGE) * (0.03 * DATA_RANGE);
+
+/// The two definitions in use, both for a data range of [`DATA_RANGE`]. Their values differ by some
+/// hundredths, so a number needs its convention beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SsimConvention {
+    /// [`Window::gaussian`]: the original paper; what papers and this crate's scores report.
+    Gaussian,
+    /// [`Window::uniform`] of 7: what scikit-image computes without further arguments.
+    Uniform7,
+}
+
+impl SsimConvention {
+    pub const ALL: [SsimConvention; 2] = [SsimConvention::Gaussian, SsimConvention::Uniform7];
+
+    pub fn window(self) -> Window {
+        match self {
+            SsimConvention::Gaussian => Window::gaussian(),
+            SsimConvention::Uniform7 => Window::uniform(7),
+        }
+    }
+
+    /// For the caption of a table.
+    pub fn describe(self) -> &'static str {
+        match self {
+            SsimConvention::Gaussian => {
+                "SSIM, 11 x 11 Gaussian window (sigma 1.5), population covariance, data range 1"
+            }
+            SsimConvention::Uniform7 => {
+                "SSIM, 7 x 7 uniform window, sample covariance, data range 1"
+            }
+        }
+    }
+}
 
 /// Mean SSIM of two images of `[height, width, channels]`, averaged over channels; `None` if the
 /// window does not fit into the image.
@@ -49,15 +87,25 @@ pub fn ssim(a: &[f32], b: &[f32], shape: [usize; 3], window: &Window) -> Option<
     }
     let mut total = 0.0;
     for k in 0..channels {
-        let plane = |image: &[f32]| -> Vec<f64> {
-            image[k..].iter().step_by(channels).map(|&v| f64::from(v)).collect()
-        };
-        total += plane_ssim(&plane(a), &plane(b), height, width, window);
+        total += terms(&plane(a, k, channels), &plane(b, k, channels), height, width, window).0;
     }
     Some(total / channels as f64)
 }
 
-fn plane_ssim(a: &[f64], b: &[f64], height: usize, width: usize, window: &Window) -> f64 {
+/// Channel `k` of an interleaved image.
+pub(super) fn plane(image: &[f32], k: usize, channels: usize) -> Vec<f64> {
+    image[k..].iter().step_by(channels).map(|&v| f64::from(v)).collect()
+}
+
+/// Means over the positions of the window: of SSIM, and of its contrast and structure part
+/// `(2 cov + C2) / (va + vb + C2)`.
+pub(super) fn terms(
+    a: &[f64],
+    b: &[f64],
+    height: usize,
+    width: usize,
+    window: &Window,
+) -> (f64, f64) {
     let mean = |map: &dyn Fn(usize) -> f64| {
         let values: Vec<f64> = (0..height * width).map(map).collect();
         filter(&values, height, width, &window.weights)
@@ -67,14 +115,17 @@ fn plane_ssim(a: &[f64], b: &[f64], height: usize, width: usize, window: &Window
     let maa = mean(&|i| a[i] * a[i]);
     let mbb = mean(&|i| b[i] * b[i]);
     let mab = mean(&|i| a[i] * b[i]);
-    let local = |i: usize| {
+    let (mut ssim, mut structure) = (0.0, 0.0);
+    for i in 0..ma.len() {
         let (ma, mb) = (ma[i], mb[i]);
         let va = window.correction * (maa[i] - ma * ma);
         let vb = window.correction * (mbb[i] - mb * mb);
         let cov = window.correction * (mab[i] - ma * mb);
-        (2.0 * ma * mb + C1) * (2.0 * cov + C2) / ((ma * ma + mb * mb + C1) * (va + vb + C2))
-    };
-    (0..ma.len()).map(local).sum::<f64>() / ma.len() as f64
+        ssim +=
+            (2.0 * ma * mb + C1) * (2.0 * cov + C2) / ((ma * ma + mb * mb + C1) * (va + vb + C2));
+        structure += (2.0 * cov + C2) / (va + vb + C2);
+    }
+    (ssim / ma.len() as f64, structure / ma.len() as f64)
 }
 
 /// Weighted means at all positions where the window fits: rows first, then columns.

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
@@ -42,6 +42,11 @@ impl CodeUsage {
         &self.counts
     }
 
+    /// The codes never chosen, ascending.
+    pub fn dead_codes(&self) -> Vec<u32> {
+        (0..).zip(&self.counts).filter(|(_, c)| **c == 0).map(|(code, _)| code).collect()
+    }
+
     pub fn summary(&self) -> Usage {
         let codes = self.counts.len() as f64;
         let tokens: u64 = self.counts.iter().sum();
@@ -67,6 +72,7 @@ impl CodeUsage {
             unique_share: share(unique as f64, codes),
             perplexity,
             perplexity_share: share(perplexity, codes),
+            entropy_bits: if tokens == 0 { 0.0 } else { entropy / std::f64::consts::LN_2 },
             expected_unique: expected,
             coverage: share(unique as f64, expected),
             active_share: share(active.count() as f64, codes),
@@ -76,8 +82,58 @@ impl CodeUsage {
     }
 }
 
+/// Counts of each codebook of a quantiser with several: the levels of a residual quantiser, or the
+/// codebooks that share the channels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeadUsage {
+    heads: Vec<CodeUsage>,
+}
+
+impl HeadUsage {
+    /// One codebook of so many entries a head.
+    pub fn new(codes: &[usize]) -> Self {
+        HeadUsage { heads: codes.iter().map(|&k| CodeUsage::new(k)).collect() }
+    }
+
+    /// Counts a batch of one head.
+    pub fn add(&mut self, head: usize, indices: &[u32]) -> Result<()> {
+        let heads = self.heads.len();
+        match self.heads.get_mut(head) {
+            Some(usage) => usage.add(indices).map_err(|e| e.at(format!("codebook {head}"))),
+            None => Err(Error::failed(format!("codebook {head} of a quantiser with {heads}"))),
+        }
+    }
+
+    pub fn heads(&self) -> &[CodeUsage] {
+        &self.heads
+    }
+
+    /// The figures of each head, in order.
+    pub fn summaries(&self) -> Vec<Usage> {
+        self.heads.iter().map(CodeUsage::summary).collect()
+    }
+
+    /// Empirical entropy of all heads together in bits a position, as if they were independent: no
+    /// more can be said from their separate counts, and the joint entropy is at most this.
+    pub fn entropy_bits(&self) -> f64 {
+        self.heads.iter().map(|head| head.summary().entropy_bits).sum()
+    }
+
+    /// A gate passes if every head passes; it is refused if any head's is.
+    pub fn gate(&self, threshold: f64) -> Gate {
+        let gates: Vec<Gate> = self.summaries().iter().map(|u| u.gate(threshold)).collect();
+        if gates.is_empty() || gates.contains(&Gate::Refused) {
+            Gate::Refused
+        } else if gates.contains(&Gate::Failed) {
+            Gate::Failed
+        } else {
+            Gate::Passed
+        }
+    }
+}
+
 /// The figures of a split. Shares are between 0 and 1.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Usage {
     /// K.
     pub codes: usize,
@@ -89,6 +145,9 @@ pub struct Usage {
     /// exp(H), H the entropy of the code frequencies in nats.
     pub perplexity: f64,
     pub perplexity_share: f64,
+    /// H in bits a token: the rate an ideal entropy coder without context would reach, at most
+    /// log2 K.
+    pub entropy_bits: f64,
     /// Distinct codes that N uniform draws would hit.
     pub expected_unique: f64,
     /// unique / expected; above 1 where the codes are more evenly used than by chance.
@@ -100,7 +159,7 @@ pub struct Usage {
 }
 
 /// The verdict of a gate on utilisation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Gate {
     Passed,
@@ -110,9 +169,14 @@ pub enum Gate {
 }
 
 impl Usage {
+    /// Would uniform draws of as many tokens hit at least nine tenths of the codes?
+    pub fn enough_tokens(&self) -> bool {
+        self.codes > 0 && self.expected_unique >= ENOUGH_TOKENS * self.codes as f64
+    }
+
     /// Is unique / K above `threshold`?
     pub fn gate(&self, threshold: f64) -> Gate {
-        if self.expected_unique < ENOUGH_TOKENS * self.codes as f64 {
+        if !self.enough_tokens() {
             Gate::Refused
         } else if self.unique_share > threshold {
             Gate::Passed
@@ -162,6 +226,7 @@ mod tests {
         assert_eq!((u.active_share, u.commonest_share), (0.75, 0.5));
         // H = 1.5 bits; two roundings of exp and ln.
         assert!((u.perplexity - 2f64.powf(1.5)).abs() <= 4.0 * f64::EPSILON * u.perplexity);
+        assert!((u.entropy_bits - 1.5).abs() <= 4.0 * f64::EPSILON);
         // 4 (1 - (3/4)^4)
         assert!((u.expected_unique - 2.734_375).abs() <= 16.0 * f64::EPSILON);
         assert!((u.coverage - 3.0 / 2.734_375).abs() <= 16.0 * f64::EPSILON);
@@ -212,5 +277,24 @@ mod tests {
         assert_eq!(usage(10, &indices).active_share, 0.2);
         indices.extend(vec![0; 900]);
         assert_eq!(usage(10, &indices).active_share, 0.1);
+    }
+
+    #[test]
+    fn heads() {
+        let mut heads = HeadUsage::new(&[2, 4]);
+        assert_eq!(heads.gate(0.0), Gate::Refused);
+        heads.add(0, &[0, 1].repeat(50)).unwrap();
+        heads.add(1, &[0, 1, 2, 3].repeat(50)).unwrap();
+        assert!((heads.entropy_bits() - 3.0).abs() <= 8.0 * f64::EPSILON);
+        assert_eq!(heads.gate(0.8), Gate::Passed);
+        assert!(heads.add(2, &[0]).is_err());
+        let error = heads.add(1, &[4]).unwrap_err().to_string();
+        assert!(error.contains("codebook 1"), "{error}");
+        assert_eq!(heads.heads()[1].counts(), [50; 4]);
+        let mut heads = HeadUsage::new(&[2, 4]);
+        heads.add(0, &[0, 1].repeat(50)).unwrap();
+        heads.add(1, &[3; 200]).unwrap();
+        assert_eq!(heads.gate(0.8), Gate::Failed);
+        assert_eq!(heads.summaries()[1].unique, 1);
     }
 }

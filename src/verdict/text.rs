@@ -1,0 +1,148 @@
+//! The verdict in words.
+
+use std::fmt;
+
+use super::bootstrap::Interval;
+use super::decision::{Decision, Rule, Verdict};
+use super::judge::{Arms, Judged, Settings, wins};
+use crate::metrics::Gate;
+
+/// Two decimals with a sign; never a negative zero.
+pub(super) fn signed(v: f64) -> String {
+    let text = format!("{v:+.2}");
+    if text == "-0.00" { "+0.00".into() } else { text }
+}
+
+fn span(interval: &Interval) -> String {
+    let Interval { mean, lower, upper, .. } = interval;
+    format!("{} dB, interval {} to {} dB", signed(*mean), signed(*lower), signed(*upper))
+}
+
+/// Sentences with the numbers behind `decision`, the decisive one last.
+pub(super) fn reasons(
+    arms: &Arms<'_>,
+    settings: &Settings,
+    floor: &Interval,
+    vq: &Judged,
+    hybrids: &[(String, Judged)],
+    decision: Decision,
+) -> Vec<String> {
+    let name = &arms.vq.name;
+    let Some(usage) = arms.vq.usage else {
+        return vec![format!(
+            "The use of the codes of {name} was not measured, so it cannot pass."
+        )];
+    };
+    let share = 100.0 * usage.unique_share;
+    if usage.gate == Gate::Refused {
+        return vec![format!(
+            "The usage gate is refused: {} tokens are too few for a statement on utilisation ({share:.1} \
+             % of the codes were seen); evaluate more images or use fewer codes.",
+            usage.tokens
+        )];
+    }
+    let mut said = vec![format!(
+        "{name} uses {share:.1} % of its codes over {} tokens, {} the {:.0} % asked for.",
+        usage.tokens,
+        if usage.gate == Gate::Passed { "above" } else { "not above" },
+        100.0 * usage.threshold
+    )];
+    let margin = settings.floor_margin_db;
+    if floor.lower <= 0.0 {
+        let how = if floor.contains_zero() { "cannot be told from" } else { "is worse than" };
+        said.push(format!(
+            "{name} {how} the mean training image plus a margin of {margin:.2} dB ({}): it \
+             reconstructs nothing, because the data is noise or the training failed.",
+            span(floor)
+        ));
+        return said;
+    }
+    said.push(format!(
+        "{name} reconstructs: over the mean training image and a margin of {margin:.2} dB it has {}.",
+        span(floor)
+    ));
+    let rule = settings.rule.name();
+    let interval = match vq {
+        Ok(interval) => interval,
+        Err(why) => {
+            said.push(format!("The {rule} rule was not judged: {why}."));
+            return said;
+        }
+    };
+    let side = if interval.contains_zero() {
+        "the interval contains 0, so the arms cannot be told apart"
+    } else if interval.lower > 0.0 {
+        "all of the interval is above 0"
+    } else {
+        "all of the interval is below 0"
+    };
+    let versus = match settings.rule {
+        Rule::Literal => {
+            format!("{:.2} times the PSNR of {}", 1.0 + settings.literal_gain, arms.against.name)
+        }
+        Rule::Db => arms.against.name.clone(),
+        Rule::RateMatched => format!("the VAE at the same {:.1} bits an image", arms.vq.rate),
+    };
+    said.push(format!("By the {rule} rule {name} less {versus} is {}: {side}.", span(interval)));
+    if matches!(decision, Decision::Inconclusive | Decision::ContinueVq) {
+        return said;
+    }
+    if interval.lower > 0.0 {
+        said.push(format!(
+            "{name} is better but leaves too many codes unused to be continued with."
+        ));
+    }
+    for (hybrid, judged) in hybrids {
+        said.push(match judged {
+            Ok(i) if wins(judged) => {
+                format!("The hybrid {hybrid} wins by the same rule: {}.", span(i))
+            }
+            Ok(i) => format!("The hybrid {hybrid} does not win by the same rule: {}.", span(i)),
+            Err(why) => format!("The hybrid {hybrid} was not judged: {why}."),
+        });
+    }
+    if decision == Decision::StayContinuous {
+        said.push(if hybrids.is_empty() {
+            "No hybrid was compared, so the continuous latent stays.".into()
+        } else {
+            "No hybrid is better than the VAE, so the continuous latent stays.".to_string()
+        });
+    }
+    said
+}
+
+/// Markdown.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "**{}** by the {} rule\n", self.decision.name(), self.rule.name())?;
+        self.reasons.iter().try_for_each(|reason| writeln!(f, "- {reason}"))?;
+        writeln!(
+            f,
+            "\n| rule | what must be above 0 | mean, dB | interval, dB | means alone | verdict |"
+        )?;
+        writeln!(f, "|---|---|---:|---:|---|---|")?;
+        for outcome in &self.rules {
+            let (mean, interval) = match (&outcome.interval, &outcome.not_judged) {
+                (Some(i), _) => {
+                    (signed(i.mean), format!("{} to {}", signed(i.lower), signed(i.upper)))
+                }
+                (None, why) => {
+                    (String::new(), format!("not judged: {}", why.as_deref().unwrap_or("no data")))
+                }
+            };
+            let means = if outcome.holds_for_means { "holds" } else { "does not hold" };
+            writeln!(
+                f,
+                "| {} | {} | {mean} | {interval} | {means} | {} |",
+                outcome.rule.name(),
+                outcome.quantity,
+                outcome.decision.name()
+            )?;
+        }
+        if !self.notes.is_empty() {
+            writeln!(f)?;
+            self.notes.iter().try_for_each(|note| writeln!(f, "> {note}"))?;
+        }
+        Ok(())
+    }
+}
