@@ -6,7 +6,7 @@ use crate::engine;
 use crate::fixtures::{Fixture, cases};
 use crate::rig::{Rig, U, ok};
 use crate::walk::Walk;
-use vqforge::kernels::{Bounded, StepScalars};
+use vqforge::kernels::{Bounded, Real, StepScalars};
 use vqforge::ops;
 use vqforge::plan::{Kind, Options, ParamInit, ParamSpec, ParamTable, Plan, Store};
 use vqforge::shape::Shape;
@@ -61,21 +61,28 @@ fn vq_losses(tape: &mut Tape, z: Act, code: Act, idx: Idx, table: Param) -> [Act
     [encoder, ok(ops::mse(tape, rows, still))]
 }
 
-/// Three training steps of vector-quantize-pytorch with a moving-average codebook and the plain
-/// straight-through estimator: indices, quantised values, loss, gradient of the latents, and the
-/// state that each step leaves to the next.
+/// Three training steps of vector-quantize-pytorch with a moving-average codebook, by distance or by
+/// cosine, with the rotation trick or the plain straight-through estimator: indices, quantised
+/// values, loss, gradient of the latents, and the state that each step leaves to the next.
 ///
 /// The record is an f32 evaluation itself: it and ours are each within the derived bound of the exact
 /// value.
 #[test]
 fn moving_average_codebook_as_in_torch() {
-    let case = cases("vq_ema_lucidrains").into_iter().find(|c| c["name"] == "ste_a");
-    let case = case.expect("a case");
+    for case in cases("vq_ema_lucidrains") {
+        three_steps(&case);
+    }
+}
+
+fn three_steps(case: &serde_json::Value) {
+    let name = case["name"].as_str().expect("a name");
+    let cosine = case["args"]["use_cosine_sim"] == true;
+    let straight = case["args"]["rotation_trick"] == false;
     let number = |key: &str| case[key].as_f64().expect("a number");
     let (k, d) = (number("codebook_size") as usize, number("dim") as usize);
     let (decay, eps) = (number("decay") as f32, number("eps") as f32);
     let fixture = Fixture::load("vq_ema_lucidrains");
-    let at = |tensor: &str| format!("ste_a.{tensor}");
+    let at = |tensor: &str| format!("{name}.{tensor}");
     let n = fixture.f32(&at("step0.x")).len() / d;
 
     let (mut tape, mut table) = (Tape::new(), ParamTable::default());
@@ -83,15 +90,24 @@ fn moving_average_codebook_as_in_torch() {
     let spec = ParamSpec { name: "x".into(), shape, init: ParamInit::Zeros, decay: false };
     let latents = tape.param(ok(table.get_or_add(spec)), shape);
     let own = ok(tape.constant_idx(&[n], (0..n as u32).collect()));
-    let x = ok(ops::embedding(&mut tape, own, latents));
+    let mut x = ok(ops::embedding(&mut tape, own, latents));
+    if cosine {
+        x = ok(ops::normalise_rows(&mut tape, x));
+    }
     let names = ["cluster_size", "embed_avg", "embed"];
     let states = [
         ok(tape.state("cluster_size", &[k])),
         ok(tape.state("embed_avg", &[k, d])),
         ok(tape.state("embed", &[k, d])),
     ];
-    let nearest = ok(ops::nearest_code(&mut tape, x, states[2]));
-    let y = ok(ops::straight_through(&mut tape, x, nearest.code));
+    let nearest = match cosine {
+        true => ok(ops::nearest_code_cosine(&mut tape, x, states[2])),
+        false => ok(ops::nearest_code(&mut tape, x, states[2])),
+    };
+    let y = match straight {
+        true => ok(ops::straight_through(&mut tape, x, nearest.code)),
+        false => ok(ops::rotate(&mut tape, x, nearest.code)),
+    };
     let fixed = tape.detach(nearest.code);
     let loss = ok(ops::mse(&mut tape, x, fixed));
     let upstream = ok(tape.input("gq", &[n, d]));
@@ -106,14 +122,17 @@ fn moving_average_codebook_as_in_torch() {
     ok(tape.report("counts", counts));
     ok(tape.report("sums", sums));
     ok(ops::ema_codebook(&mut tape, (counts, sums), states, decay, eps));
+    if cosine {
+        ok(ops::normalise_state(&mut tape, states[2]));
+    }
 
     for device in [Some(device::cpu(0)), engine::gpu()].into_iter().flatten() {
         let mut store = ok(Store::new(device, table.clone(), 0));
         let plan = ok(Plan::compile(&mut store, &tape, &Options::default(), &mut |_, _| {}));
         let mut walk = Walk::<Bounded>::new(&tape);
-        for (name, state) in names.iter().zip(states) {
-            let before = fixture.f32(&at(&format!("before._codebook.{name}")));
-            let range = ok(store.find_state(name));
+        for (state_name, state) in names.iter().zip(states) {
+            let before = fixture.f32(&at(&format!("before._codebook.{state_name}")));
+            let range = ok(store.find_state(state_name));
             ok(store.write_f32(range, &before));
             walk.set(state.into(), &bits(&before));
         }
@@ -139,19 +158,27 @@ fn moving_average_codebook_as_in_torch() {
             }
             walk.run(&StepScalars::default());
             let idx = ok(store.read_u32(ok(plan.output("idx"))));
-            assert_eq!(idx, fixture.index(&at(&format!("step{step}.idx"))), "step {step}");
+            assert_eq!(idx, fixture.index(&at(&format!("step{step}.idx"))), "{name} step {step}");
+            let from = walk.floats(x.into()).to_vec();
             let mut compare = |what: &str, got: &[f32], want: &[f32], bounds: &[Bounded]| {
                 assert_eq!((got.len(), bounds.len()), (want.len(), want.len()), "{what}");
                 for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
                     let mut tolerance = 2.0 * bounds[i].tolerance();
                     if what == "quantized" {
-                        // Torch's x + (code - x): the difference and the sum are rounded.
-                        tolerance += U * f64::from((want - latents[i]).abs() + want.abs());
+                        let row = i / d * d..(i / d + 1) * d;
+                        tolerance += match straight {
+                            // Torch's x + (code - x): the difference and the sum are rounded.
+                            true => {
+                                U * ((f64::from(want) - from[i].value()).abs()
+                                    + f64::from(want.abs()))
+                            }
+                            false => rotated(&from[row.clone()], &bounds[row])[i % d].tolerance(),
+                        };
                     }
                     let error = (f64::from(got) - f64::from(want)).abs();
                     assert!(
                         error <= tolerance,
-                        "step {step} {what}[{i}]: {got} instead of {want}: {error:.3e} > {tolerance:.3e}"
+                        "{name} step {step} {what}[{i}]: {got} instead of {want}: {error:.3e} > {tolerance:.3e}"
                     );
                     used = used.max(error / tolerance);
                 }
@@ -168,13 +195,29 @@ fn moving_average_codebook_as_in_torch() {
             let got = ok(store.read_param(Kind::Grad, 0));
             let gx = tape.values().find(|(_, v)| v.home == Home::Grad(0)).expect("a gradient").0;
             compare("gx", &got, &recorded("gx"), walk.floats(gx));
-            for (name, state) in names.iter().zip(states) {
-                let range = ok(store.find_state(name));
+            for (state_name, state) in names.iter().zip(states) {
+                let range = ok(store.find_state(state_name));
                 let got = ok(store.read_f32(range));
-                let want = recorded(&format!("after._codebook.{name}"));
-                compare(name, &got, &want, walk.floats(state.into()));
+                let want = recorded(&format!("after._codebook.{state_name}"));
+                compare(state_name, &got, &want, walk.floats(state.into()));
             }
         }
-        println!("{}: at most {used:.3} of the tolerance", store.device.kind());
+        println!("{name} on {}: at most {used:.3} of the tolerance", store.device.kind());
     }
+}
+
+/// Torch's value of the rotation trick, |q| / |z| (z - 2 r (r . z) + 2 q^ (z^ . z)): the code q, but
+/// for rounding.
+fn rotated(z: &[Bounded], q: &[Bounded]) -> Vec<Bounded> {
+    let dot = |a: &[Bounded], b: &[Bounded]| {
+        a.iter().zip(b).fold(Bounded::zero(), |sum, (&a, &b)| sum + a * b)
+    };
+    let length = |x: &[Bounded]| dot(x, x).sqrt();
+    let unit = |x: &[Bounded]| x.iter().map(|&v| v / length(x)).collect::<Vec<_>>();
+    let (z_hat, q_hat) = (unit(z), unit(q));
+    let r = unit(&z_hat.iter().zip(&q_hat).map(|(&a, &b)| a + b).collect::<Vec<_>>());
+    let (along_r, along_z, two) = (dot(&r, z), dot(&z_hat, z), Bounded::of(2.0));
+    let turned = (0..z.len()).map(|i| z[i] - two * r[i] * along_r + two * q_hat[i] * along_z);
+    let lambda = length(q) / length(z);
+    turned.map(|v| lambda * v).collect()
 }

@@ -271,9 +271,9 @@ const FAULTS: &[Fault] = &[
         "columns from the first on",
         &"columns",
         "let column = i % WIDE - AT;",
-        "let column = i % WIDE;",
+        "let column = i % WIDE - 0u * AT;",
     ),
-    fault("columns without their offset", &"columns", "* WIDE + AT + i", "* WIDE + i"),
+    fault("columns without their offset", &"columns", "* WIDE + AT + i", "* WIDE + 0u * AT + i"),
     fault(
         "unit rows backward without y (y . dy)",
         &"normalise_rows",
