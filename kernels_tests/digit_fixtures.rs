@@ -54,7 +54,10 @@ fn finite_scalars_as_in_torch() {
         rig.finish(y, fixture.f32(&at("gy")), &[]);
         rig.expect("y", fixture.f32(&at("y")), 0.0);
         rig.expect("codes", fixture.f32(&at("y")), 0.0);
-        rig.expect("gz", fixture.f32(&at("gz")), 0.0);
+        // torch takes 1 - tanh^2 as a difference: an error of 8 U of what multiplies it, a tanh within
+        // 2 U counted twice, its square, the difference and the argument; `torch` counts four times.
+        let largest = fixture.f32(&at("gy")).iter().fold(0.0, |m: f32, g| m.max(g.abs()));
+        rig.expect("gz", fixture.f32(&at("gz")), 2.0 * U * 1.001 * f64::from(largest));
         on_each_device(name, &rig);
 
         let (d, want) = (levels.len(), fixture.f32(&at("codes_of_all_indices")));
@@ -123,7 +126,9 @@ fn every_finite_scalar_index_comes_back() {
 #[test]
 fn binary_codes_as_in_torch() {
     let fixture = Fixture::load("quantisers");
-    for name in ["lfq_4", "lfq_6"] {
+    // Errors of the record against torch's own formula in f64, measured: of the entropies, of gz. Its
+    // logits are sums of d products of size 200, ours one product a bit.
+    for (name, torch) in [("lfq_4", [2e-7, 3.6e-7]), ("lfq_6", [2.7e-7, 5.9e-6])] {
         let case = cases("quantisers").into_iter().find(|c| c["name"] == name).expect("a case");
         let number = |key: &str| case[key].as_f64().expect("a number") as f32;
         let at = |tensor: &str| format!("{name}.{tensor}");
@@ -151,9 +156,10 @@ fn binary_codes_as_in_torch() {
         rig.finish(y, fixture.f32(&at("gy")), &losses);
         rig.expect("y", fixture.f32(&at("y")), 0.0);
         rig.expect("codes", fixture.f32(&at("y")), 0.0);
-        for tensor in ["per_sample_entropy", "batch_entropy", "commitment", "gz"] {
-            rig.expect(tensor, fixture.f32(&at(tensor)), 0.0);
+        for tensor in ["per_sample_entropy", "batch_entropy", "commitment"] {
+            rig.expect(tensor, fixture.f32(&at(tensor)), torch[0]);
         }
+        rig.expect("gz", fixture.f32(&at("gz")), torch[1]);
         on_each_device(name, &rig);
         on_devices(|device| {
             let kernel =

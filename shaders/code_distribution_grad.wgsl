@@ -24,12 +24,12 @@ fn main(
     }
     let first = (i % GROUPS) * G;
     let bits = min(G, D - first);
-    let from = (i / GROUPS) * D + first;
+    let start = (i / GROUPS) * D + first;
     // Of each bit the chances that it is clear and that it is set, and sums over codes of log q P.
     var chance: array<vec2<f32>, G>;
     var sums: array<vec2<f32>, G>;
     for (var bit = 0u; bit < bits; bit++) {
-        let l = SLOPE * z[from + bit];
+        let l = SLOPE * z[start + bit];
         let e = exp(-abs(l));
         let large = 1.0 / (1.0 + e);
         let small = e / (1.0 + e);
@@ -50,9 +50,9 @@ fn main(
         let slope = chance[bit].x * sums[bit].y - chance[bit].y * sums[bit].x;
         let g = -(FACTOR * dloss[0] * SLOPE) * slope;
 #if ACCUM
-        dz[from + bit] += g;
+        dz[start + bit] += g;
 #else
-        dz[from + bit] = g;
+        dz[start + bit] = g;
 #endif
     }
 }

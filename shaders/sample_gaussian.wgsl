@@ -25,10 +25,10 @@ fn main(
     }
     let at = i / CHANNELS * 2u * CHANNELS + i % CHANNELS;
     let logvar = moments[at + CHANNELS];
-    let std = exp(0.5 * clamp(logvar, -30.0, 20.0));
+    let deviation = exp(0.5 * clamp(logvar, -30.0, 20.0));
 #if BACKWARD
     let passes = logvar >= -30.0 && logvar <= 20.0;
-    let g = select(0.0, 0.5 * std * eps[i] * dz[i], passes);
+    let g = select(0.0, 0.5 * deviation * eps[i] * dz[i], passes);
 #if ACCUM
     dmoments[at] += dz[i];
     dmoments[at + CHANNELS] += g;
@@ -37,6 +37,6 @@ fn main(
     dmoments[at + CHANNELS] = g;
 #endif
 #else
-    z[i] = moments[at] + std * eps[i];
+    z[i] = moments[at] + deviation * eps[i];
 #endif
 }
