@@ -39,6 +39,7 @@ pub enum Stream {
     Bootstrap = 10,
     Test = 11,
     Unmask = 12,
+    Augment = 13,
 }
 
 /// A sequential reader of one (seed, stream, index) sequence, for use on the host.

@@ -167,7 +167,9 @@ fn data(d: &Data) -> Checked {
     split(&d.split)?;
     whole("data.synth.n", d.synth.n as u64, 1, 10_000_000)?;
     whole("data.synth.size", d.synth.size as u64, 8, 1024)?;
-    real("data.synth.floor", d.synth.floor, Bounds::Closed(0.0, 90.0))
+    real("data.synth.floor", d.synth.floor, Bounds::Closed(0.0, 90.0))?;
+    d.signal.as_ref().map_or(Ok(()), |signal| signal.check())?;
+    d.augment.check()
 }
 
 /// Keys of another kind of split would be ignored silently: they are errors.
@@ -207,14 +209,14 @@ fn split(s: &SplitTable) -> Checked {
     demand(!unnamed, "data.split.name", "an empty name".into(), "name an integer array")
 }
 
-fn demand(holds: bool, key: &str, what: String, help: &str) -> Checked {
+pub(super) fn demand(holds: bool, key: &str, what: String, help: &str) -> Checked {
     if holds {
         return Ok(());
     }
     Err(Violation { key: key.into(), what, help: help.into() })
 }
 
-fn whole(key: &str, value: u64, least: u64, most: u64) -> Checked {
+pub(super) fn whole(key: &str, value: u64, least: u64, most: u64) -> Checked {
     demand(
         (least..=most).contains(&value),
         key,
@@ -225,7 +227,7 @@ fn whole(key: &str, value: u64, least: u64, most: u64) -> Checked {
 
 /// Intervals of real numbers; NaN lies in none of them.
 #[derive(Clone, Copy)]
-enum Bounds {
+pub(super) enum Bounds {
     Open(f64, f64),
     Closed(f64, f64),
     /// The lower end belongs to it.
@@ -234,7 +236,7 @@ enum Bounds {
     OpenClosed(f64, f64),
 }
 
-fn real(key: &str, v: f64, bounds: Bounds) -> Checked {
+pub(super) fn real(key: &str, v: f64, bounds: Bounds) -> Checked {
     let (inside, text) = match bounds {
         Bounds::Open(a, b) => (a < v && v < b, format!("above {a} and below {b}")),
         Bounds::Closed(a, b) => (a <= v && v <= b, format!("from {a} to {b}")),
