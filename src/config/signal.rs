@@ -74,3 +74,48 @@ impl<'de> Deserialize<'de> for Signal {
         Ok(Signal { preset: name, transform })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    fn sets(all: &[&str]) -> Result<Config, String> {
+        let all: Vec<String> = all.iter().map(|s| s.to_string()).collect();
+        Config::load(None, &all).map_err(|e| e.to_string())
+    }
+
+    /// A preset, overrides in any order, and the way through TOML.
+    #[test]
+    fn presets_and_overrides() {
+        assert_eq!(Config::default().data.signal, None);
+        let config = sets(&["data.signal.hop=12", "data.signal.preset=glasgow"]).unwrap();
+        let signal = config.data.signal.clone().unwrap();
+        assert_eq!((signal.transform.hop, signal.transform.prf), (12, 1000.0));
+        assert_eq!(signal.transform.window_length, 200);
+        let text = config.to_toml().unwrap();
+        assert!(text.contains("preset = \"glasgow\"") && text.contains("hop = 12"), "{text}");
+        assert!(!text.contains("window_length"), "{text}");
+        assert_eq!(Config::parse("c", &text, &[]).unwrap(), config);
+        // The preset is replaced, what was set by hand stays.
+        let other = Config::parse("c", &text, &["data.signal.preset=ci4r".into()]).unwrap();
+        let other = other.data.signal.unwrap().transform;
+        assert_eq!((other.hop, other.nfft), (12, 4096));
+    }
+
+    #[test]
+    fn wrong_keys_and_values_are_named() {
+        for (set, parts) in [
+            ("data.signal.preset=paris", &["no preset is called \"paris\"", "glasgow"][..]),
+            ("data.signal.hopp=3", &["hopp"]),
+            ("data.signal.hop=0", &["data.signal.hop", "0 is not from 1"]),
+            ("data.signal.mti=fast", &["data.signal", "butterworth"]),
+            ("data.augment.time_shift=2", &["data.augment.time_shift", "out of range"]),
+            ("data.augment.flip=1", &["flip"]),
+        ] {
+            let error = sets(&[set]).unwrap_err();
+            for part in parts {
+                assert!(error.contains(part), "{set}: {error}\nlacks {part}");
+            }
+        }
+    }
+}

@@ -168,9 +168,7 @@ pub fn read_file(path: &Path) -> Result<(Vec<Named>, Vec<String>)> {
         super::open::Kind::Mat => super::mat::read(path),
         super::open::Kind::Npz => npz::read_arrays(path),
         super::open::Kind::Npy => {
-            let bad = |why: String| {
-                Error::data("the array cannot be read").at_path(path).why(why)
-            };
+            let bad = |why: String| Error::data("the array cannot be read").at_path(path).why(why);
             let file = File::open(path).map_err(|e| bad(e.to_string()))?;
             let total = file.metadata().map_err(|e| bad(e.to_string()))?.len();
             let mut reader = BufReader::with_capacity(1 << 16, file);

@@ -171,15 +171,17 @@ mod tests {
 
     #[test]
     fn shifts_move_whole_columns_and_rows() {
-        let circular = Augment { time_shift: 0.5, ..Augment::default() };
+        let circular = Augment { time_shift: 0.375, ..Augment::default() };
         let repeat = Augment { time_edge: Edge::Repeat, ..circular.clone() };
         let at = |v: &[f32], y: usize, x: usize| v[(y * 8 + x) * 2 + 1];
         let source = image();
         let mut shifts = std::collections::BTreeSet::new();
         for seed in 0..60 {
             let (turned, pushed) = (changed(&circular, seed), changed(&repeat, seed));
-            let by = (-4..=4).find(|by| {
-                (0..8).all(|x| at(&turned, 2, x) == at(&source, 2, (x as i32 - by).rem_euclid(8) as usize))
+            let by = (-3..=3).find(|by| {
+                (0..8).all(|x| {
+                    at(&turned, 2, x) == at(&source, 2, (x as i32 - by).rem_euclid(8) as usize)
+                })
             });
             let by = by.unwrap_or_else(|| panic!("seed {seed} is no shift"));
             shifts.insert(by);
@@ -188,7 +190,7 @@ mod tests {
                 assert_eq!(at(&pushed, 4, x), at(&source, 4, from));
             }
         }
-        assert_eq!(shifts.len(), 9, "every shift from -4 to 4 occurs: {shifts:?}");
+        assert_eq!(shifts.len(), 7, "every shift from -3 to 3 occurs: {shifts:?}");
         let doppler = Augment { doppler_shift: 0.2, ..Augment::default() };
         let rows: Vec<Vec<f32>> = (0..20).map(|seed| changed(&doppler, seed)).collect();
         for moved in &rows {
@@ -216,7 +218,8 @@ mod tests {
         let step = louder[40] - source[40];
         assert!(step != 0.0 && step.abs() <= 0.1);
         for (a, b) in louder.iter().zip(&source) {
-            assert_eq!(*a, (b + step).clamp(0.0, 1.0), "one gain for all, within one rounding");
+            // `step` carries the rounding of one sum below 1, and `a` that of another.
+            assert!((a - (b + step).clamp(0.0, 1.0)).abs() <= f32::EPSILON, "one gain for all");
         }
         let ones = |config: &Augment, seed| {
             let mut out = vec![1.0f32; 80];

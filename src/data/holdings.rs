@@ -57,8 +57,7 @@ fn role(name: &str, node: &Node) -> String {
         };
         let axes: Vec<String> = (0..first.shape.len()).map(sizes).collect();
         let what = if first.is_complex() { "recordings" } else { "recordings or images" };
-        let classes =
-            if nested { format!(" in {} classes", nodes.len()) } else { String::new() };
+        let classes = if nested { format!(" in {} classes", nodes.len()) } else { String::new() };
         return format!("{} {what}{classes}, sizes [{}]", arrays.len(), axes.join(", "));
     }
     if !first.is_complex() && first.ints().is_some() {

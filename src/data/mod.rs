@@ -1,4 +1,5 @@
-//! Image data sets: `.npz`, `.npy` and `.mat` files, radar signals and PNG folders in, NHWC images in [0, 1] out.
+//! Image data sets: `.npz`, `.npy` and `.mat` files, radar signals and PNG folders in, NHWC images
+//! in [0, 1] out.
 //!
 //! Loading keeps the bytes of the file ([`Dataset::load`]); [`Dataset::prepare`] splits, normalises
 //! and resizes. Every decision that was guessed is said in `notes`, every doubt in `warnings`.

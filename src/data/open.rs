@@ -74,8 +74,9 @@ impl Dataset {
             return signals::is_folder_of_recordings(path);
         }
         match sniff(path)? {
-            Kind::Npz => Ok(npz::read_npz(path)
-                .map_or(true, |raw| !matches!(raw.pixels, Pixels::U8(_)) && raw.provenance.is_none())),
+            Kind::Npz => Ok(npz::read_npz(path).map_or(true, |raw| {
+                !matches!(raw.pixels, Pixels::U8(_)) && raw.provenance.is_none()
+            })),
             Kind::Npy | Kind::Mat => Ok(true),
         }
     }

@@ -72,7 +72,9 @@ fn matrix(body: &[u8], big: bool, depth: usize) -> Checked<(String, Parsed)> {
     let len = len.ok_or_else(|| format!("the shape {shape:?} overflows"))?;
     let name = String::from_utf8_lossy(cursor.element()?.body).into_owned();
     let parsed = match class {
-        CELL => Parsed::Node(Node::List(in_c_order(children(&mut cursor, len, big, depth)?, &shape))),
+        CELL => {
+            Parsed::Node(Node::List(in_c_order(children(&mut cursor, len, big, depth)?, &shape)))
+        }
         STRUCT => structure(&mut cursor, &shape, len, big, depth)?,
         CHAR => {
             let text = cursor.element()?;

@@ -44,7 +44,7 @@ impl Chain {
     /// recording is shorter than a segment. Errors are reasons in words.
     pub fn images(&self, recording: &Recording) -> Checked<Vec<Vec<f32>>> {
         let whole = match self.transform.input {
-            Input::SlowTime | Input::FastSlow => return self.from_pulses(recording),
+            Input::SlowTime | Input::FastSlow => return self.over_pulses(recording),
             Input::DopplerTime => {
                 let [rows, columns] = axes(recording)?;
                 let power = recording.samples.iter().map(|&z| self.power(z, recording.complex));
@@ -58,7 +58,7 @@ impl Chain {
 
     /// Segment after segment of a recording over slow time. The filter runs over the whole
     /// recording first, so that its transient is in the first segment only.
-    fn from_pulses(&self, recording: &Recording) -> Checked<Vec<Vec<f32>>> {
+    fn over_pulses(&self, recording: &Recording) -> Checked<Vec<Vec<f32>>> {
         let channels: Vec<Vec<Z>> =
             self.channels(recording)?.into_iter().map(|z| self.filter(z)).collect();
         let samples = channels.first().map_or(0, Vec::len);
@@ -244,7 +244,9 @@ fn wide(z: Complex<f32>) -> Z {
 }
 
 fn axes(recording: &Recording) -> Checked<[usize; 2]> {
-    recording.shape[..].try_into().map_err(|_| format!("shape {:?} has not 2 axes", recording.shape))
+    recording.shape[..]
+        .try_into()
+        .map_err(|_| format!("shape {:?} has not 2 axes", recording.shape))
 }
 
 /// Percentile with linear interpolation between ranks.

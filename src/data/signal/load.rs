@@ -86,7 +86,9 @@ pub fn load(path: &Path, transform: &Transform, array: Option<&str>) -> Result<R
         // An array counts only if every file has it: the first file decides what is kept.
         let per_image = |value: &dyn Fn(usize, usize) -> i64| -> Vec<i64> {
             let each = images.iter().enumerate();
-            each.flat_map(|(r, s)| (0..s.len()).map(move |s| (r, s))).map(|(r, s)| value(r, s)).collect()
+            each.flat_map(|(r, s)| (0..s.len()).map(move |s| (r, s)))
+                .map(|(r, s)| value(r, s))
+                .collect()
         };
         let mut columns: Vec<(String, Vec<i64>)> =
             ints.iter().map(|(name, v)| (name.clone(), per_image(&|r, _| v[r]))).collect();
@@ -145,9 +147,8 @@ fn merge(all: &mut Vec<(String, Vec<i64>)>, new: Vec<(String, Vec<i64>)>, n: usi
 /// Files of recordings below a folder, and the names of its class folders.
 fn sources(root: &Path) -> Result<(Vec<Source>, Vec<String>)> {
     let list = |folder: &Path| -> Result<Vec<PathBuf>> {
-        let bad = |e: std::io::Error| {
-            Error::data("the folder cannot be listed").at_path(folder).why(e)
-        };
+        let bad =
+            |e: std::io::Error| Error::data("the folder cannot be listed").at_path(folder).why(e);
         let mut paths = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(bad)? {
             paths.push(entry.map_err(bad)?.path());

@@ -130,7 +130,9 @@ fn can_be(array: &Array, input: Input) -> bool {
 fn take(node: &Node, name: &str, input: Input, out: &mut Vec<Recording>) -> Checked<()> {
     match node {
         Node::Text(_) => Ok(()),
-        Node::Array(array) => split(array, name, input, out).map_err(|why| format!("{name}: {why}")),
+        Node::Array(array) => {
+            split(array, name, input, out).map_err(|why| format!("{name}: {why}"))
+        }
         Node::List(nodes) => nodes
             .iter()
             .enumerate()

@@ -72,8 +72,7 @@ fn parseval_and_overlap() {
     assert_eq!((stft.frames(90), stft.frames(20), stft.frames(19)), (12, 1, 0));
     let spectrogram = stft.spectrogram(&z);
     for frame in 0..spectrogram.columns {
-        let energy: f64 =
-            z[frame * 6..].iter().zip(&window).map(|(z, w)| (z * w).norm_sqr()).sum();
+        let energy: f64 = z[frame * 6..].iter().zip(&window).map(|(z, w)| (z * w).norm_sqr()).sum();
         let power: f64 = spectrogram.power.iter().skip(frame).step_by(spectrogram.columns).sum();
         // 32 terms in f64.
         assert!((power - 32.0 * energy).abs() <= 1e-12 * power, "{frame}");
@@ -106,13 +105,8 @@ fn brightest_row(image: &[f32], columns: usize) -> usize {
 #[test]
 fn velocity_sets_the_row() {
     for (crop, nfft) in [(0.0, 256), (0.0, 512), (250.0, 256), (300.0, 1024)] {
-        let t = Transform {
-            doppler_crop: crop,
-            nfft,
-            size: [64, 10],
-            hop: 32,
-            ..Transform::default()
-        };
+        let t =
+            Transform { doppler_crop: crop, nfft, size: [64, 10], hop: 32, ..Transform::default() };
         let chain = Chain::new(&t);
         let [top, bottom] = t.axes(nfft).doppler_hz.unwrap();
         for hz in [-230.0, -100.0, 3.0, 61.0, 199.0, 244.0] {
@@ -262,7 +256,11 @@ fn whole_mat_files() {
     let data = Dataset::load_with(&path, &LabelChoice::Auto, Some(&long)).unwrap();
     assert_eq!(data.n, 1);
     assert!(data.warnings.join(" ").contains("2 of 3 recordings are shorter"));
-    let none = Dataset::load_with(&path, &LabelChoice::Auto, Some(&Transform { segment: 9.0, ..t.clone() }));
+    let none = Dataset::load_with(
+        &path,
+        &LabelChoice::Auto,
+        Some(&Transform { segment: 9.0, ..t.clone() }),
+    );
     assert!(none.unwrap_err().to_string().contains("as long as a segment"));
 
     // Files in class folders; and a cell of cells, whose outer index is the class.

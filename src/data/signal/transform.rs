@@ -179,8 +179,9 @@ impl Transform {
         };
         let known_rate = if self.has_slow_time() { 1e-3 } else { 0.0 };
         let [low, high] = self.range_bins;
-        let bins = (low > high || high > MAX_LENGTH)
-            .then(|| ("range_bins", format!("[{low}, {high}]"), "first bin, then one past the last"));
+        let bins = (low > high || high > MAX_LENGTH).then(|| {
+            ("range_bins", format!("[{low}, {high}]"), "first bin, then one past the last")
+        });
         let taps = (self.mti_taps.is_empty() || !self.mti_taps.iter().all(|t| t.is_finite()))
             .then(|| ("mti_taps", "no finite taps".into(), "for example [1, -2, 1]"));
         let nfft = (self.nfft < self.window_length).then(|| {
