@@ -35,6 +35,13 @@ pub fn read_pixels(header: &Header, reader: impl Read) -> Checked<Pixels> {
         (TypeChar::Float, 2) => Pixels::F32(collect(header, &mut bytes, f16::to_f32)?),
         (TypeChar::Float, 4) => Pixels::F32(collect(header, &mut bytes, |v: f32| v)?),
         (TypeChar::Float, 8) => Pixels::F32(collect(header, &mut bytes, |v: f64| v as f32)?),
+        (TypeChar::Complex, _) => {
+            return Err(format!(
+                "elements of type {} cannot be pixels: [data.signal] preset = \"...\" says how \
+                 signals become images",
+                header.dtype
+            ));
+        }
         _ => return Err(format!("elements of type {} cannot be pixels", header.dtype)),
     };
     bytes.finish()?;
