@@ -123,7 +123,7 @@ impl Node {
             Node::Array(array) => (array.dtype.clone(), array.shape.clone()),
             Node::Text(text) => ("text".into(), vec![text.chars().count()]),
             Node::List(nodes) => {
-                let inner = self.arrays().first().map_or("nothing", |a| &a.dtype).to_string();
+                let inner = self.arrays().first().map_or("text", |a| &a.dtype).to_string();
                 (format!("cell of {inner}"), vec![nodes.len()])
             }
         }

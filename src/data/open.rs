@@ -263,7 +263,13 @@ fn mat_images(path: &Path) -> Result<Raw> {
         .unwrap_or_default();
     let member = |(i, x): (usize, &Named)| {
         let (dtype, shape) = x.node.describe();
-        let role = if i == at { "images" } else { "not used" };
+        let integers = matches!(&x.node, arrays::Node::Array(a)
+            if a.ints().is_some_and(|v| v.len() == n));
+        let role = match (i == at, integers) {
+            (true, _) => "images",
+            (_, true) => "one integer per image",
+            _ => "not used",
+        };
         Member { name: x.name.clone(), dtype, shape, role: role.into() }
     };
     Ok(Raw {
@@ -285,7 +291,7 @@ fn stacked(named: &Named) -> Option<Array> {
         arrays::Node::List(_) => {
             let all = named.node.arrays();
             let first = *all.first()?;
-            let alike = |a: &&Array| a.shape == first.shape && first.shape.len() >= 2;
+            let alike = |a: &&Array| a.shape == first.shape && first.shape.iter().all(|&d| d > 1);
             if first.is_complex() || !all.iter().all(alike) {
                 return None;
             }

@@ -295,6 +295,10 @@ fn images_of_a_mat_file() {
     assert_eq!(data.pixels, Pixels::U8((0..60).collect()));
     assert_eq!(data.labels.as_deref(), Some(&[1, 0, 1][..]));
     assert_eq!(data.arrays["subject"], [7, 8, 9]);
+    // Numbers in a list of structs are not images.
+    let ragged = include_bytes!("../../../kernels_tests/fixtures/signal/ragged.mat");
+    let error = Dataset::open(dir.file("r.mat", ragged)).unwrap_err().to_string();
+    assert!(error.contains("no image array") && error.contains("x cell of complex"), "{error}");
 }
 
 #[test]
