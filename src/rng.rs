@@ -42,6 +42,7 @@ pub enum Stream {
     Codebook = 13,
     GaussianNoise = 14,
     LevelDrop = 15,
+    Augment = 16,
 }
 
 /// A sequential reader of one (seed, stream, index) sequence, for use on the host.

@@ -92,7 +92,10 @@ pub fn simulate(spec: &SynthSpec) -> Result<Dataset> {
 pub fn load(config: &Config, data: &str) -> Result<Dataset> {
     let preset = match data.split_once(':').unwrap_or((data, "")) {
         ("synth", preset) if !Path::new(data).exists() => preset,
-        _ => return Dataset::load(data, &config.data.preparation().labels),
+        _ => {
+            let labels = config.data.preparation().labels;
+            return Dataset::load_with(data, &labels, config.data.transform());
+        }
     };
     let synth = &config.data.synth;
     let preset: Preset = match (preset, synth.preset) {

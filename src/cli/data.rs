@@ -1,7 +1,11 @@
-//! `vqforge data info|synth`
+//! `vqforge data info|synth|convert`
 
 use super::common::{simulate, tell};
 use std::path::PathBuf;
+use vqforge::config::{Config, Signal};
+use vqforge::data::convert::Conversion;
+use vqforge::data::decolor::Colours;
+use vqforge::data::holdings::Holdings;
 use vqforge::data::info::Info;
 use vqforge::data::synth::{Preset, SynthSpec};
 use vqforge::data::write::write_npz;
@@ -9,7 +13,7 @@ use vqforge::error::{Error, Result};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// What is in an npz or npy file or in a folder of PNG images
+    /// What is in an npz, npy or mat file or in a folder of PNG images
     Info {
         path: PathBuf,
         /// As JSON
@@ -18,6 +22,8 @@ pub enum Command {
     },
     /// Simulate micro-Doppler spectrograms
     Synth(Synth),
+    /// Signals, spectrograms or pictures into one npz file of ready images
+    Convert(Convert),
 }
 
 #[derive(Debug, clap::Args)]
@@ -41,30 +47,125 @@ pub struct Synth {
     out: PathBuf,
 }
 
+#[derive(Debug, clap::Args)]
+pub struct Convert {
+    /// mat, npy or npz, or a folder of such files or of PNG images, by class
+    input: PathBuf,
+    /// The chain from signals to images: plain, glasgow, ci4r, fudan, parrad, dopnet, human, rotor
+    #[arg(long)]
+    preset: Option<String>,
+    /// A key of the chain, or of [data]: --set hop=10 --set data.norm=minmax
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// The array that holds the signals
+    #[arg(long)]
+    array: Option<String>,
+    /// RGB pictures to gray
+    #[arg(long)]
+    gray: bool,
+    /// Coloured pictures back to levels: jet, viridis, parula or turbo
+    #[arg(long)]
+    decolormap: Option<Colours>,
+    /// The npz file to write; default: the input's name with .npz
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
 pub fn run(command: &Command) -> Result<()> {
     match command {
-        Command::Info { path, json } => {
-            let info = Info::read(path)?;
-            let text = match json {
-                true => serde_json::to_string(&info)
-                    .map_err(|e| Error::failed("cannot write JSON").why(e))?,
-                false => info.to_string(),
-            };
-            super::print(text.trim_end())
+        Command::Info { path, json } => info(path, *json),
+        Command::Synth(args) => synth(args),
+        Command::Convert(args) => convert(args),
+    }
+}
+
+/// Files of signals have no images to describe: what they hold is listed instead.
+fn info(path: &std::path::Path, json: bool) -> Result<()> {
+    let broken = |e| Error::failed("cannot write JSON").why(e);
+    let holdings = match path.is_file() {
+        true => Holdings::read(path)?,
+        false => None,
+    };
+    let text = match (Info::read(path), holdings) {
+        (Ok(info), _) if json => serde_json::to_string(&info).map_err(broken)?,
+        (Ok(info), _) => info.to_string(),
+        (Err(_), Some(holdings)) if json => serde_json::to_string(&holdings).map_err(broken)?,
+        (Err(_), Some(holdings)) => holdings.to_string(),
+        (Err(error), None) => return Err(error),
+    };
+    super::print(text.trim_end())
+}
+
+fn synth(args: &Synth) -> Result<()> {
+    let spec = SynthSpec {
+        preset: args.preset,
+        size: args.size,
+        n: args.n,
+        seed: args.seed,
+        floor_db: args.floor.map(|f| (f, f)),
+        classes: None,
+    };
+    let data = simulate(&spec)?;
+    write_npz(&args.out, &data)?;
+    tell(&format!("{} images of {} classes", data.n, data.classes()));
+    super::print(&args.out.display().to_string())
+}
+
+fn convert(args: &Convert) -> Result<()> {
+    let config = args.settings()?;
+    let out = match &args.out {
+        Some(out) => out.clone(),
+        None => args.input.with_extension("npz"),
+    };
+    if out == args.input || (args.out.is_none() && out.exists()) {
+        return Err(Error::usage("the output exists")
+            .at_path(&out)
+            .help("name another file with --out"));
+    }
+    let preparation = config.data.preparation();
+    let conversion = Conversion {
+        signal: config.data.transform().cloned(),
+        array: args.array.clone(),
+        decolormap: args.decolormap,
+        gray: args.gray,
+        norm: preparation.norm,
+    };
+    let mut data = conversion.run(&args.input, &preparation.labels)?;
+    if let Some((height, width)) = preparation.size {
+        data.resize(height, width)?;
+    }
+    write_npz(&out, &data)?;
+    for note in &data.notes {
+        tell(note);
+    }
+    for warning in &data.warnings {
+        tell(&format!("warning: {warning}"));
+    }
+    let (n, h, w, c) = (data.n, data.height, data.width, data.classes());
+    tell(&format!("{n} images of {h} x {w}, {c} classes"));
+    super::print(&out.display().to_string())
+}
+
+impl Convert {
+    /// The settings of `[data]`: a key without a section is one of the chain.
+    fn settings(&self) -> Result<Config> {
+        let mut sets = Vec::new();
+        if let Some(preset) = &self.preset {
+            Signal::preset(preset).map_err(|why| Error::usage(why).at("--preset"))?;
+            sets.push(format!("data.signal.preset={preset}"));
         }
-        Command::Synth(args) => {
-            let spec = SynthSpec {
-                preset: args.preset,
-                size: args.size,
-                n: args.n,
-                seed: args.seed,
-                floor_db: args.floor.map(|f| (f, f)),
-                classes: None,
-            };
-            let data = simulate(&spec)?;
-            write_npz(&args.out, &data)?;
-            tell(&format!("{} images of {} classes", data.n, data.classes()));
-            super::print(&args.out.display().to_string())
+        for set in &self.sets {
+            let key = set.split('=').next().unwrap_or_default();
+            if key.contains('.') {
+                sets.push(set.clone());
+            } else if self.preset.is_some() {
+                sets.push(format!("data.signal.{set}"));
+            } else {
+                return Err(Error::usage(format!("'{set}' changes a chain, and there is none"))
+                    .at("--set")
+                    .help("name one: --preset plain; or a key of [data]: --set data.norm=minmax"));
+            }
         }
+        Config::load(None, &sets)
     }
 }

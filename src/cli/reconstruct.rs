@@ -15,7 +15,7 @@ use vqforge::train::{Console, Material};
 pub struct Args {
     /// The run folder of a VQ-VAE
     run: PathBuf,
-    /// npz, npy, a folder of PNG images, or synth:human, synth:rotor
+    /// npz, npy, mat, a folder of such files or of PNG images, or synth:human, synth:rotor
     #[arg(long)]
     data: String,
     /// Folder for grid.png and reconstructions.npz

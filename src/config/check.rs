@@ -161,7 +161,9 @@ fn data(d: &Data) -> Checked {
     split(&d.split)?;
     whole("data.synth.n", d.synth.n as u64, 1, 10_000_000)?;
     whole("data.synth.size", d.synth.size as u64, 8, 1024)?;
-    real("data.synth.floor", d.synth.floor, Bounds::Closed(0.0, 90.0))
+    real("data.synth.floor", d.synth.floor, Bounds::Closed(0.0, 90.0))?;
+    d.signal.as_ref().map_or(Ok(()), |signal| signal.check())?;
+    d.augment.check()
 }
 
 /// Keys of another kind of split would be ignored silently: they are errors.

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{LabelChoice, Norm, Preparation, SplitSpec, Unit};
+use super::augment::Augment;
+use super::signal::Signal;
+use crate::data::{LabelChoice, Norm, Preparation, SplitSpec, Transform, Unit};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -32,6 +34,11 @@ pub struct Data {
     pub percentiles: [f64; 2],
     pub split: SplitTable,
     pub synth: Synth,
+    /// How radar signals become images; none: the data are images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<Signal>,
+    /// Random changes of training images.
+    pub augment: Augment,
 }
 
 impl Default for Data {
@@ -45,11 +52,18 @@ impl Default for Data {
             percentiles: [1.0, 99.8],
             split: SplitTable::default(),
             synth: Synth::default(),
+            signal: None,
+            augment: Augment::default(),
         }
     }
 }
 
 impl Data {
+    /// From signals to images, if the data are signals.
+    pub fn transform(&self) -> Option<&Transform> {
+        self.signal.as_ref().map(|s| &s.transform)
+    }
+
     /// What to do with a loaded data set.
     pub fn preparation(&self) -> Preparation {
         let norm = match self.norm {

@@ -4,6 +4,7 @@
 //! the values are checked once everything is merged, in [`check`]. Either way the message points
 //! at the line and column, or names the `--set`, that is to blame. Errors have exit code 2.
 
+pub mod augment;
 pub mod check;
 pub mod data;
 pub mod diagnose;
@@ -11,15 +12,18 @@ pub mod diff;
 pub mod quantiser;
 pub mod sections;
 pub mod set;
+pub mod signal;
 pub mod suggest;
 #[cfg(test)]
 mod tests;
 
 use std::path::Path;
 
+pub use augment::{Augment, Edge};
 pub use data::*;
 pub use quantiser::*;
 pub use sections::*;
+pub use signal::Signal;
 
 use crate::error::{Error, Result};
 use diagnose::Source;

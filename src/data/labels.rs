@@ -5,13 +5,15 @@ use crate::error::{Error, Result};
 /// Names taken for labels, in this order, whatever the case.
 const LABEL_NAMES: [&str; 6] = ["labels", "label", "y", "target", "targets", "class"];
 /// Names that say something else about an image and never become labels unasked.
-const OTHER_NAMES: [&str; 10] = [
+const OTHER_NAMES: [&str; 12] = [
     "subject",
     "subjects",
     "person",
     "participant",
     "group",
     "recording",
+    "segment",
+    "file",
     "split",
     "fold",
     "id",

@@ -1,20 +1,30 @@
-//! Image data sets: `.npz` and `.npy` files and PNG folders in, NHWC images in [0, 1] out.
+//! Image data sets: `.npz`, `.npy` and `.mat` files, radar signals and PNG folders in, NHWC images
+//! in [0, 1] out.
 //!
 //! Loading keeps the bytes of the file ([`Dataset::load`]); [`Dataset::prepare`] splits, normalises
 //! and resizes. Every decision that was guessed is said in `notes`, every doubt in `warnings`.
 
+pub mod arrays;
 pub mod atomic;
+pub mod augment;
 pub mod batches;
+pub mod convert;
+pub mod decolor;
 pub mod folder;
 pub mod header;
+pub mod holdings;
 pub mod info;
 pub mod labels;
 pub mod layout;
+pub mod mat;
 pub mod norm;
 pub mod npy;
 pub mod npz;
+pub mod open;
 pub mod png_in;
+pub mod provenance;
 pub mod resize;
+pub mod signal;
 pub mod split;
 pub mod synth;
 #[cfg(test)]
@@ -24,8 +34,6 @@ mod tests;
 pub mod write;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -34,6 +42,8 @@ pub use batches::BatchOrder;
 pub use labels::LabelChoice;
 pub use norm::{Norm, Scale, Unit};
 pub use npz::Member;
+pub use provenance::Provenance;
+pub use signal::Transform;
 pub use split::{Split, SplitSpec};
 
 use crate::error::{Error, Result};
@@ -80,6 +90,8 @@ pub struct Dataset {
     pub dtype: String,
     /// How the pixels were scaled so far.
     pub scale: Scale,
+    /// How the pixels were made from radar signals, if they were.
+    pub signal: Option<Transform>,
     /// All arrays of the file, used or not.
     pub members: Vec<Member>,
     /// Decisions that were made for the user.
@@ -106,27 +118,6 @@ impl Dataset {
     pub fn open(path: impl AsRef<Path>) -> Result<Dataset> {
         let mut data = Self::load(path, &LabelChoice::Auto)?;
         data.normalise(&Norm::None, None)?;
-        Ok(data)
-    }
-
-    /// Reads a file or folder without touching the values, which are finite but may be in any unit.
-    pub fn load(path: impl AsRef<Path>, labels: &LabelChoice) -> Result<Dataset> {
-        let path = path.as_ref();
-        let meta = std::fs::metadata(path).map_err(|e| {
-            Error::data("the data cannot be opened")
-                .at_path(path)
-                .why(e)
-                .help("give an .npz or .npy file, or a folder of PNG images")
-        })?;
-        let data = if meta.is_dir() {
-            Self::from_folder(path, labels)
-        } else {
-            match sniff(path)? {
-                Kind::Npz => Self::from_raw(npz::read_npz(path)?, path, labels),
-                Kind::Npy => Self::from_raw(npz::read_npy(path)?, path, labels),
-            }
-        }?;
-        data.check_finite()?;
         Ok(data)
     }
 
@@ -159,6 +150,7 @@ impl Dataset {
             source,
             dtype: "|u1".into(),
             scale: Scale::None,
+            signal: None,
             members: Vec::new(),
             notes: Vec::new(),
             warnings: Vec::new(),
@@ -290,80 +282,6 @@ impl Dataset {
         self.class_names.get(class as usize).cloned().unwrap_or_else(|| class.to_string())
     }
 
-    fn from_raw(raw: npz::Raw, path: &Path, choice: &LabelChoice) -> Result<Dataset> {
-        let [n, height, width, channels] = raw.guess.nhwc;
-        let mut arrays = raw.arrays;
-        let mut data = Dataset {
-            pixels: raw.pixels,
-            n,
-            height,
-            width,
-            channels,
-            labels: None,
-            class_names: Vec::new(),
-            arrays: BTreeMap::new(),
-            source: path.display().to_string(),
-            dtype: raw.dtype,
-            scale: Scale::None,
-            members: raw.members,
-            notes: vec![format!("the image array is read as {}", raw.guess.layout)],
-            warnings: raw.warnings,
-        };
-        if let Some(found) = labels::choose(&mut arrays, choice).map_err(|e| e.at_path(path))? {
-            data.notes.push(format!("labels come from '{}'", found.array));
-            for member in data.members.iter_mut().filter(|m| m.name == found.array) {
-                member.role = "labels".into();
-            }
-            if !found.renamed.is_empty() {
-                data.notes.push("the label values were numbered in sorted order".into());
-            }
-            data.labels = Some(found.labels);
-            data.class_names = raw.class_names;
-            if data.class_names.is_empty() {
-                data.class_names = found.renamed;
-            } else if data.classes() > data.class_names.len() {
-                let (classes, names) = (data.classes(), data.class_names.len());
-                data.warnings.push(format!("{classes} classes but {names} class names"));
-            }
-        }
-        data.arrays = arrays.into_iter().collect();
-        Ok(data)
-    }
-
-    fn from_folder(path: &Path, choice: &LabelChoice) -> Result<Dataset> {
-        let folder = folder::read_folder(path)?;
-        let mut arrays = BTreeMap::new();
-        if let Some(split) = folder.split {
-            arrays.insert(split::FOLDER_ARRAY.to_string(), split);
-        }
-        let (labels, class_names) = match choice {
-            LabelChoice::Auto => (folder.labels, folder.class_names),
-            LabelChoice::None => (None, Vec::new()),
-            LabelChoice::Named(name) => {
-                return Err(Error::data(format!("an image folder has no array '{name}'"))
-                    .at("data.labels")
-                    .why("the labels of a folder are the names of its class folders")
-                    .help("use data.labels = \"auto\""));
-            }
-        };
-        Ok(Dataset {
-            pixels: folder.pixels,
-            n: folder.n,
-            height: folder.format.height,
-            width: folder.format.width,
-            channels: folder.format.channels,
-            labels,
-            class_names,
-            arrays,
-            source: path.display().to_string(),
-            dtype: format!("png {}", folder.format),
-            scale: Scale::None,
-            members: Vec::new(),
-            notes: Vec::new(),
-            warnings: folder.warnings,
-        })
-    }
-
     /// `image 3, row 4, column 5, channel 0` of a flat index.
     fn place(&self, flat: usize) -> String {
         let (image, rest) = (flat / self.image_len(), flat % self.image_len());
@@ -394,31 +312,5 @@ impl Dataset {
             .at(format!("{}: {}", self.source, self.place(at)))
             .why(format!("the values reach from {low} to {high} and data.norm is \"none\""))
             .help("set data.norm to \"minmax\", \"max-db\" or \"percentile\""))
-    }
-}
-
-enum Kind {
-    Npz,
-    Npy,
-}
-
-/// What a file is, by its first bytes: names lie.
-fn sniff(path: &Path) -> Result<Kind> {
-    let bad = |why: String| Error::data("the file is not a data set").at_path(path).why(why);
-    let mut magic = Vec::new();
-    let file = File::open(path).map_err(|e| bad(e.to_string()))?;
-    file.take(8).read_to_end(&mut magic).map_err(|e| bad(e.to_string()))?;
-    if magic.starts_with(b"PK") {
-        Ok(Kind::Npz)
-    } else if magic.starts_with(b"\x93NUMPY") {
-        Ok(Kind::Npy)
-    } else if magic.starts_with(b"\x89PNG") {
-        Err(bad("it is a single PNG image".into()).help("give the folder that holds the images"))
-    } else if magic.starts_with(b"MATLAB") || magic.starts_with(b"\x89HDF") {
-        Err(bad("MATLAB and HDF5 files are not read".into())
-            .help("convert once in Python: np.savez_compressed(\"data.npz\", images=x, labels=y)"))
-    } else {
-        Err(bad("neither .npz nor .npy by its first bytes".into())
-            .help("give an .npz or .npy file, or a folder of PNG images"))
     }
 }

@@ -4,6 +4,7 @@ use std::io::Read;
 
 use half::f16;
 use npyz::{NpyFile, TypeChar};
+use rustfft::num_complex::Complex;
 
 use super::Pixels;
 use super::header::{Checked, Header};
@@ -34,6 +35,13 @@ pub fn read_pixels(header: &Header, reader: impl Read) -> Checked<Pixels> {
         (TypeChar::Float, 2) => Pixels::F32(collect(header, &mut bytes, f16::to_f32)?),
         (TypeChar::Float, 4) => Pixels::F32(collect(header, &mut bytes, |v: f32| v)?),
         (TypeChar::Float, 8) => Pixels::F32(collect(header, &mut bytes, |v: f64| v as f32)?),
+        (TypeChar::Complex, _) => {
+            return Err(format!(
+                "elements of type {} cannot be pixels: [data.signal] preset = \"...\" says how \
+                 signals become images",
+                header.dtype
+            ));
+        }
         _ => return Err(format!("elements of type {} cannot be pixels", header.dtype)),
     };
     bytes.finish()?;
@@ -74,6 +82,31 @@ pub fn read_strings(header: &Header, reader: impl Read) -> Checked<Vec<String>> 
     let names = collect(header, &mut bytes, |s: String| s)?;
     bytes.finish()?;
     Ok(names)
+}
+
+/// Complex numbers of 8 or 16 bytes, as 32-bit floats, in file order.
+pub fn read_complex(header: &Header, reader: impl Read) -> Checked<Vec<Complex<f32>>> {
+    let mut bytes = Counted { reader, left: header.data_bytes };
+    let big = header.dtype_name().starts_with('>');
+    let mut raw = Vec::new();
+    bytes.read_to_end(&mut raw).map_err(|e| e.to_string())?;
+    bytes.finish()?;
+    let half = match header.dtype.num_bytes() {
+        Some(8) => 4,
+        Some(16) => 8,
+        _ => return Err(format!("elements of type {} are not complex", header.dtype)),
+    };
+    let part = |chunk: &[u8]| {
+        let mut b = [0u8; 8];
+        b[..half].copy_from_slice(chunk);
+        if big {
+            b[..half].reverse();
+        }
+        let [b0, b1, b2, b3, ..] = b;
+        if half == 4 { f32::from_le_bytes([b0, b1, b2, b3]) } else { f64::from_le_bytes(b) as f32 }
+    };
+    let pair = |z: &[u8]| Complex::new(part(&z[..half]), part(&z[half..]));
+    Ok(raw.chunks_exact(2 * half).map(pair).collect())
 }
 
 fn collect<T: npyz::Deserialize, U>(

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use zip::ZipArchive;
 
+use super::arrays::{Named, read_npy_array};
 use super::header::{Checked, Header, check_expansion, read_header};
 use super::layout::{Guess, guess, to_nhwc};
 use super::{Pixels, npy};
@@ -19,7 +20,7 @@ const MAX_MEMBERS: usize = 1000;
 /// Integer arrays kept beside the images.
 const MAX_ARRAYS: usize = 64;
 /// Names under which a string array holds the class names.
-const CLASS_NAMES: [&str; 4] = ["class_names", "classes", "label_names", "target_names"];
+pub(super) const CLASS_NAMES: [&str; 4] = ["class_names", "classes", "label_names", "target_names"];
 
 /// One array found in the source, for `data info`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -42,7 +43,12 @@ pub struct Raw {
     pub class_names: Vec<String>,
     pub members: Vec<Member>,
     pub warnings: Vec<String>,
+    /// How the images were made, as JSON: what a conversion left in the file.
+    pub provenance: Option<String>,
 }
+
+/// The text array that holds [`Raw::provenance`].
+pub const PROVENANCE: &str = "provenance";
 
 /// Reads a single array.
 pub fn read_npy(path: &Path) -> Result<Raw> {
@@ -69,6 +75,7 @@ pub fn read_npy(path: &Path) -> Result<Raw> {
         arrays: Vec::new(),
         class_names: Vec::new(),
         members: vec![member],
+        provenance: None,
     })
 }
 
@@ -131,11 +138,13 @@ pub fn read_npz(path: &Path) -> Result<Raw> {
     let n = guess.nhwc[0];
     let mut arrays: Vec<(String, Vec<i64>)> = Vec::new();
     let mut class_names = Vec::new();
+    let mut provenance = None;
     for (i, (index, header)) in found.iter().enumerate() {
         let name = members[i].name.clone();
         let per_image = header.is_integer() && header.shape == [n] && arrays.len() < MAX_ARRAYS;
+        let told = !header.is_numeric() && name == PROVENANCE;
         let names = !header.is_numeric() && CLASS_NAMES.contains(&name.to_lowercase().as_str());
-        if i == at || !(per_image || names) {
+        if i == at || !(per_image || names || told) {
             if !header.is_numeric() {
                 let why = format!("elements of type {} are not read", header.dtype);
                 warnings.push(format!("'{name}' was skipped: {why}"));
@@ -148,6 +157,11 @@ pub fn read_npz(path: &Path) -> Result<Raw> {
                 arrays.push((name.clone(), ints));
                 "one integer per image"
             })
+        } else if told {
+            reader.and_then(|r| npy::read_strings(header, r)).map(|mut texts| {
+                provenance = texts.pop();
+                "how the images were made"
+            })
         } else {
             reader.and_then(|r| npy::read_strings(header, r)).map(|names| {
                 class_names = names;
@@ -159,7 +173,30 @@ pub fn read_npz(path: &Path) -> Result<Raw> {
             Err(why) => warnings.push(format!("'{name}' was skipped: {why}")),
         }
     }
-    Ok(Raw { pixels, guess, dtype, arrays, class_names, members, warnings })
+    Ok(Raw { pixels, guess, dtype, arrays, class_names, members, warnings, provenance })
+}
+
+/// All members that can be read, in file order; and why others were skipped.
+pub fn read_arrays(path: &Path) -> Result<(Vec<Named>, Vec<String>)> {
+    let bad = |why: String| Error::data("the archive cannot be read").at_path(path).why(why);
+    let file = BufReader::with_capacity(1 << 16, open(path)?);
+    let mut zip = ZipArchive::new(file).map_err(|e| bad(e.to_string()))?;
+    if zip.len() > MAX_MEMBERS {
+        return Err(bad(format!("{} members (at most {MAX_MEMBERS} are accepted)", zip.len())));
+    }
+    let (mut found, mut skipped) = (Vec::new(), Vec::new());
+    for index in 0..zip.len() {
+        let (name, header) = read_member_header(&mut zip, index);
+        let node = header.and_then(|header| {
+            let member = zip.by_index(index).map_err(|e| e.to_string())?;
+            read_npy_array(&header, skip_header(member)?)
+        });
+        match node {
+            Ok(node) => found.push(Named { name, node }),
+            Err(why) => skipped.push(format!("'{name}' was skipped: {why}")),
+        }
+    }
+    Ok((found, skipped))
 }
 
 const HELP_IMAGES: &str = "save the images as one array of shape [n, rows, columns] or \

@@ -139,3 +139,51 @@ fn classes_without_images(data: &Dataset, split: &Split) -> Vec<String> {
     }
     warnings
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Eight images: two subjects, two classes, in the order 0 0 1 1 0 0 1 1.
+    fn eight() -> Dataset {
+        let labels = vec![0, 0, 1, 1, 0, 0, 1, 1];
+        let mut data =
+            Dataset::from_u8(vec![0; 8], [8, 1, 1, 1], Some(labels), vec![], "eight").unwrap();
+        data.arrays.insert("subject".into(), vec![3, 3, 3, 5, 5, 5, 5, 5]);
+        data
+    }
+
+    #[test]
+    fn splits() {
+        let data = eight();
+        let by_subject = SplitSpec::Array { name: "subject".into(), test: vec![5] };
+        assert_eq!(by_subject.split(&data).unwrap().train, [0, 1, 2]);
+        let block = |size, test: &[i64]| SplitSpec::BlockInClass { size, test: test.to_vec() };
+        assert_eq!(block(2, &[1]).split(&data).unwrap().test, [4, 5, 6, 7]);
+        assert_eq!(block(3, &[1]).split(&data).unwrap().test, [5, 7]);
+        let fraction = |fraction, seed| SplitSpec::Fraction { fraction, seed }.split(&data);
+        assert_eq!(fraction(0.25, 1).unwrap().test.len(), 2);
+        assert_eq!(fraction(0.25, 1).unwrap(), fraction(0.25, 1).unwrap());
+        assert!(
+            (2..20)
+                .any(|seed| fraction(0.25, 1).unwrap().test != fraction(0.25, seed).unwrap().test)
+        );
+
+        let refused = |spec: SplitSpec, data: &Dataset, part: &str| {
+            let error = spec.split(data).unwrap_err();
+            assert_eq!(error.exit_code(), 4);
+            assert!(error.to_string().contains(part), "{error}\nlacks {part}");
+        };
+        let array =
+            |name: &str, test: &[i64]| SplitSpec::Array { name: name.into(), test: test.to_vec() };
+        refused(array("person", &[1]), &data, "[\"subject\"]");
+        refused(array("subject", &[4]), &data, "values found: [3, 5]");
+        refused(array("subject", &[3, 5]), &data, "training part is empty");
+        refused(block(2, &[7]), &data, "test part is empty");
+        refused(block(2, &[-1]), &data, "test part is empty");
+        refused(SplitSpec::Folder, &data, "no train/ and test/");
+        refused(SplitSpec::Fraction { fraction: 0.01, seed: 0 }, &data, "test part is empty");
+        let unlabelled = Dataset { labels: None, ..data };
+        refused(block(2, &[1]), &unlabelled, "need labels");
+    }
+}

@@ -1,5 +1,5 @@
 //! Data sets as `.npz` files that NumPy reads: `images` (`u8`, NHWC), `labels` and other integers
-//! (`i64`), `class_names` (unicode).
+//! (`i64`), `class_names` (unicode), and as JSON how the pixels were made, where that is known.
 
 use std::io::Write;
 use std::path::Path;
@@ -9,7 +9,7 @@ use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use super::atomic::write_atomically;
-use super::{Dataset, Pixels};
+use super::{Dataset, Pixels, Scale, npz};
 use crate::error::Result;
 
 /// A member at least this large needs the 64-bit form of zip.
@@ -38,6 +38,10 @@ pub fn write_npz(path: &Path, data: &Dataset) -> Result<()> {
         }
         for (name, values) in &data.arrays {
             ints(&mut zip, name, values.iter().copied())?;
+        }
+        if data.signal.is_some() || data.scale != Scale::None {
+            let text = serde_json::to_string(&data.provenance()).map_err(std::io::Error::other)?;
+            names(&mut zip, npz::PROVENANCE, &[text])?;
         }
         zip.finish().map_err(std::io::Error::other)?;
         Ok(())

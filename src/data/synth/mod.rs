@@ -200,6 +200,16 @@ pub fn image(spec: &SynthSpec, index: u64) -> Result<(Vec<f32>, u32)> {
     Ok(simulator.image(index, &mut Buffers::default(), None))
 }
 
+/// The complex slow-time signal behind [`image`], noise and clutter filter included, and the label.
+/// Errors as `image`.
+pub fn signal(spec: &SynthSpec, index: u64) -> Result<(Vec<Complex<f32>>, u32)> {
+    let simulator = Simulator::new(spec)?;
+    let mut buffers = Buffers::default();
+    // The receiver leaves what it transformed last: the signal with its noise.
+    let (_, label) = simulator.image(index, &mut buffers, None);
+    Ok((buffers.signal, label))
+}
+
 /// A noisy image, the same scene received without noise, and the label.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImagePair {

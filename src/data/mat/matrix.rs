@@ -1,0 +1,208 @@
+//! One variable: an array of numbers, text, cells or a struct.
+
+use rustfft::num_complex::Complex;
+
+use super::MATRIX;
+use super::bytes::{Cursor, Tag, numbers, width};
+use crate::data::arrays::{Array, Named, Node, Values, to_c_order};
+use crate::data::header::Checked;
+
+const CELL: u32 = 1;
+const STRUCT: u32 = 2;
+const CHAR: u32 = 4;
+const UINT8: u32 = 9;
+const COMPLEX_FLAG: u32 = 0x800;
+const LOGICAL_FLAG: u32 = 0x200;
+const MAX_RANK: usize = 8;
+const MAX_DEPTH: usize = 12;
+const MAX_FIELDS: usize = 1000;
+
+/// Adds a variable under its name, or says why it was skipped.
+pub fn variable(
+    body: &[u8],
+    big: bool,
+    found: &mut Vec<Named>,
+    skipped: &mut Vec<String>,
+) -> Checked<()> {
+    let (name, parsed) = matrix(body, big, 0)?;
+    match parsed {
+        Parsed::Node(node) => found.push(Named { name, node }),
+        Parsed::Fields(fields) => {
+            let member = |(field, node)| Named { name: format!("{name}.{field}"), node };
+            found.extend(fields.into_iter().map(member));
+        }
+        Parsed::Other(why) => skipped.push(format!("'{name}' was skipped: {why}")),
+    }
+    Ok(())
+}
+
+enum Parsed {
+    Node(Node),
+    Fields(Vec<(String, Node)>),
+    Other(String),
+}
+
+impl Parsed {
+    /// Inside a cell: a struct becomes the list of its fields.
+    fn node(self) -> Node {
+        match self {
+            Parsed::Node(node) => node,
+            Parsed::Fields(fields) => Node::List(fields.into_iter().map(|(_, n)| n).collect()),
+            Parsed::Other(_) => Node::List(Vec::new()),
+        }
+    }
+}
+
+fn matrix(body: &[u8], big: bool, depth: usize) -> Checked<(String, Parsed)> {
+    if depth > MAX_DEPTH {
+        return Err(format!("cells or structs are nested deeper than {MAX_DEPTH}"));
+    }
+    let mut cursor = Cursor::new(body, big);
+    if cursor.is_empty() {
+        // An empty cell entry is written with no content at all.
+        return Ok((String::new(), Parsed::Node(Node::List(Vec::new()))));
+    }
+    let flags = numbers(&cursor.element()?, big)?.next().ok_or("an array without flags")? as u32;
+    let class = flags & 0xff;
+    if class == 17 {
+        return Ok(("object".into(), Parsed::Other("objects are not read".into())));
+    }
+    let shape = dimensions(&cursor.element()?, big)?;
+    let len = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    let len = len.ok_or_else(|| format!("the shape {shape:?} overflows"))?;
+    let name = String::from_utf8_lossy(cursor.element()?.body).into_owned();
+    let parsed = match class {
+        CELL => {
+            Parsed::Node(Node::List(in_c_order(children(&mut cursor, len, big, depth)?, &shape)))
+        }
+        STRUCT => structure(&mut cursor, &shape, len, big, depth)?,
+        CHAR => {
+            let text = cursor.element()?;
+            Parsed::Node(Node::Text(characters(&text, big)?))
+        }
+        6..=15 => Parsed::Node(Node::Array(array(&mut cursor, flags, shape, len, big)?)),
+        5 => Parsed::Other("sparse arrays are not read".into()),
+        _ => Parsed::Other(format!("arrays of class {class} are not read")),
+    };
+    Ok((name, parsed))
+}
+
+fn dimensions(tag: &Tag<'_>, big: bool) -> Checked<Vec<usize>> {
+    let dims: Vec<f64> = numbers(tag, big)?.take(MAX_RANK + 1).collect();
+    if dims.is_empty() || dims.len() > MAX_RANK || dims.iter().any(|&d| d < 0.0) {
+        return Err(format!("dimensions {dims:?}"));
+    }
+    Ok(dims.into_iter().map(|d| d as usize).collect())
+}
+
+/// `count` arrays, one after the other: each takes at least the 8 bytes of its tag.
+fn children(cursor: &mut Cursor<'_>, count: usize, big: bool, depth: usize) -> Checked<Vec<Node>> {
+    if count > cursor.len() / 8 {
+        return Err(format!("{count} entries are announced in {} bytes", cursor.len()));
+    }
+    let mut nodes = Vec::with_capacity(count);
+    for _ in 0..count {
+        let Tag { kind, body } = cursor.element()?;
+        if kind != MATRIX {
+            return Err(format!("an entry of kind {kind} where an array belongs"));
+        }
+        nodes.push(matrix(body, big, depth + 1)?.1.node());
+    }
+    Ok(nodes)
+}
+
+/// Entries of a cell array, stored with the first index fastest, with the last one fastest.
+fn in_c_order(nodes: Vec<Node>, shape: &[usize]) -> Vec<Node> {
+    let order = to_c_order((0..nodes.len()).collect(), shape);
+    let mut slots: Vec<Option<Node>> = nodes.into_iter().map(Some).collect();
+    order.into_iter().filter_map(|i| slots[i].take()).collect()
+}
+
+/// A struct: its fields; an array of structs: for each field the list of its values.
+fn structure(
+    cursor: &mut Cursor<'_>,
+    shape: &[usize],
+    len: usize,
+    big: bool,
+    depth: usize,
+) -> Checked<Parsed> {
+    let size = numbers(&cursor.element()?, big)?.next().unwrap_or(0.0) as usize;
+    let text = cursor.element()?.body;
+    if size == 0 || text.len() / size > MAX_FIELDS {
+        return Err(format!("field names of {size} bytes in {}", text.len()));
+    }
+    let names: Vec<String> = text
+        .chunks_exact(size)
+        .map(|c| c.split(|&b| b == 0).next().unwrap_or_default())
+        .map(|c| String::from_utf8_lossy(c).into_owned())
+        .collect();
+    let count = names.len().checked_mul(len).ok_or("too many struct entries")?;
+    let nodes = children(cursor, count, big, depth)?;
+    let mut columns: Vec<Vec<Node>> = names.iter().map(|_| Vec::with_capacity(len)).collect();
+    for (i, node) in nodes.into_iter().enumerate() {
+        columns[i % names.len()].push(node);
+    }
+    let one = |mut column: Vec<Node>| match (column.len(), column.pop()) {
+        (1, Some(node)) => node,
+        (_, last) => {
+            column.extend(last);
+            Node::List(in_c_order(column, shape))
+        }
+    };
+    Ok(Parsed::Fields(names.into_iter().zip(columns.into_iter().map(one)).collect()))
+}
+
+fn characters(tag: &Tag<'_>, big: bool) -> Checked<String> {
+    if tag.kind == 16 {
+        return Ok(String::from_utf8_lossy(tag.body).into_owned());
+    }
+    let code = |v: f64| char::from_u32(v as u32).unwrap_or(char::REPLACEMENT_CHARACTER);
+    Ok(numbers(tag, big)?.map(code).collect())
+}
+
+/// Numbers: stored in any type that holds them, whatever the class of the array.
+fn array(
+    cursor: &mut Cursor<'_>,
+    flags: u32,
+    shape: Vec<usize>,
+    len: usize,
+    big: bool,
+) -> Checked<Array> {
+    let class = flags & 0xff;
+    let mut part = || -> Checked<Tag<'_>> {
+        let tag = cursor.element()?;
+        let has = tag.body.len().checked_div(width(tag.kind)).unwrap_or(0);
+        if has != len {
+            return Err(format!("shape {shape:?} needs {len} numbers, there are {has}"));
+        }
+        Ok(tag)
+    };
+    let re = part()?;
+    let integral = (8..=15).contains(&class);
+    let vector = shape.iter().filter(|&&d| d != 1).count() <= 1;
+    let values = if flags & COMPLEX_FLAG != 0 {
+        let im = part()?;
+        let pair = |(re, im)| Complex::new(re as f32, im as f32);
+        Values::Complex(numbers(&re, big)?.zip(numbers(&im, big)?).map(pair).collect())
+    } else if class == UINT8 && !vector && re.kind == 2 && flags & LOGICAL_FLAG == 0 {
+        Values::U8(re.body.to_vec())
+    } else if vector && (integral || numbers(&re, big)?.all(|v| v == v.trunc() && v.abs() < 2e9)) {
+        Values::Ints(numbers(&re, big)?.map(|v| v as i64).collect())
+    } else {
+        Values::F32(numbers(&re, big)?.map(|v| v as f32).collect())
+    };
+    let dtype = match class {
+        6 => "double",
+        7 => "single",
+        8 => "int8",
+        9 => "uint8",
+        10 => "int16",
+        11 => "uint16",
+        12 => "int32",
+        13 => "uint32",
+        14 => "int64",
+        _ => "uint64",
+    };
+    let kind = if flags & COMPLEX_FLAG != 0 { "complex " } else { "" };
+    Ok(Array { dtype: format!("{kind}{dtype}"), values: values.in_c_order(&shape), shape })
+}

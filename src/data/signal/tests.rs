@@ -1,0 +1,326 @@
+//! Against SciPy, against closed forms, against the simulator, and through whole files.
+
+use rustfft::num_complex::Complex;
+use std::f64::consts::TAU;
+
+use super::mti::{HighPass, cancel, remove_mean};
+use super::recordings::Recording;
+use super::spectrogram::Stft;
+use super::*;
+use crate::data::synth::{self, Preset, SynthSpec};
+use crate::data::testing::Scratch;
+use crate::data::{Dataset, LabelChoice, Pixels};
+
+type Z = Complex<f64>;
+
+fn scipy(name: &str) -> Vec<Z> {
+    let text = include_str!("../../../kernels_tests/fixtures/signal/scipy.json");
+    let all: serde_json::Value = serde_json::from_str(text).unwrap();
+    let numbers: Vec<f64> = serde_json::from_value(all[name].clone()).unwrap();
+    numbers.chunks_exact(2).map(|z| Z::new(z[0], z[1])).collect()
+}
+
+fn agree(got: &[Z], want: &[Z]) {
+    assert_eq!(got.len(), want.len());
+    // Sums of at most 90 terms of size at most 4 in f64, and the recursion of the filter, whose
+    // poles near 1 keep an error alive for hundreds of samples: 1e-12 leaves a factor of a thousand.
+    for (i, (a, b)) in got.iter().zip(want).enumerate() {
+        assert!((a - b).norm() <= 1e-12 * (1.0 + b.norm()), "{i}: {a} {b}");
+    }
+}
+
+#[test]
+fn stft_and_filters_are_those_of_scipy() {
+    let z = scipy("signal");
+    let stft = |w: Window, symmetric, len, hop, nfft| {
+        Stft::new(w.weights(len, symmetric), hop, nfft).spectra(&z)
+    };
+    agree(&stft(Window::Hamming, false, 16, 4, 32), &scipy("hamming"));
+    agree(&stft(Window::Hann, true, 15, 7, 15), &scipy("hann"));
+    agree(&stft(Window::Blackman, false, 12, 12, 16), &scipy("blackman"));
+    for (order, cutoff) in [(4, 0.0075), (3, 0.2)] {
+        let mut filtered = z.clone();
+        HighPass::butterworth(order, cutoff).apply(&mut filtered);
+        agree(&filtered, &scipy(&format!("highpass{order}")));
+    }
+}
+
+#[test]
+fn cancellers() {
+    let still = vec![Z::new(3.0, -1.0); 9];
+    for taps in [&[1.0, -1.0][..], &[1.0, -2.0, 1.0]] {
+        let left = cancel(&still, taps);
+        assert_eq!(left.len(), 10 - taps.len());
+        assert!(left.iter().all(|z| z.norm() == 0.0));
+    }
+    let ramp: Vec<Z> = (0..5).map(|t| Z::new(f64::from(t * t), 0.0)).collect();
+    // The newest sample has the first tap: (t+1)^2 - 3 t^2 for t = 0, 1, 2, 3.
+    let want: Vec<Z> = [1.0, 1.0, -3.0, -11.0].map(|v| Z::new(v, 0.0)).to_vec();
+    assert_eq!(cancel(&ramp, &[1.0, -3.0]), want);
+    let mut mean = vec![Z::new(1.0, 0.0), Z::new(3.0, 2.0)];
+    remove_mean(&mut mean);
+    assert_eq!(mean, [Z::new(-1.0, -1.0), Z::new(1.0, 1.0)]);
+}
+
+/// The energy of a frame's spectrum is nfft times that of the windowed samples; Hann windows half
+/// a length apart add up to one; frames are counted by what fits.
+#[test]
+fn parseval_and_overlap() {
+    let z = scipy("signal");
+    let window = Window::Hamming.weights(20, false);
+    let stft = Stft::new(window.clone(), 6, 32);
+    assert_eq!((stft.frames(90), stft.frames(20), stft.frames(19)), (12, 1, 0));
+    let spectrogram = stft.spectrogram(&z);
+    for frame in 0..spectrogram.columns {
+        let energy: f64 = z[frame * 6..].iter().zip(&window).map(|(z, w)| (z * w).norm_sqr()).sum();
+        let power: f64 = spectrogram.power.iter().skip(frame).step_by(spectrogram.columns).sum();
+        // 32 terms in f64.
+        assert!((power - 32.0 * energy).abs() <= 1e-12 * power, "{frame}");
+    }
+    let hann = Window::Hann.weights(16, false);
+    assert!((0..8).all(|n| (hann[n] + hann[n + 8] - 1.0).abs() < 1e-15));
+    let flat = Window::Rectangular.weights(5, true);
+    assert_eq!(flat, [1.0; 5]);
+    let symmetric = Window::Hamming.weights(7, true);
+    assert!((symmetric[0] - symmetric[6]).abs() < 1e-15);
+}
+
+fn tone(cycles: f64, samples: usize) -> Recording {
+    let at = |t: usize| Z::from_polar(1.0, TAU * cycles * t as f64);
+    let narrow = |z: Z| Complex::new(z.re as f32, z.im as f32);
+    Recording {
+        name: "tone".into(),
+        shape: vec![samples],
+        samples: (0..samples).map(|t| narrow(at(t))).collect(),
+        complex: true,
+    }
+}
+
+fn brightest_row(image: &[f32], columns: usize) -> usize {
+    let sum = |row: usize| image[row * columns..][..columns].iter().sum::<f32>();
+    (0..image.len() / columns).max_by(|&a, &b| sum(a).total_cmp(&sum(b))).unwrap()
+}
+
+/// A point at constant velocity: row (S - 1)/2 - f/B S/2 in units of the kept band's half width B.
+#[test]
+fn velocity_sets_the_row() {
+    for (crop, nfft) in [(0.0, 256), (0.0, 512), (250.0, 256), (300.0, 1024)] {
+        let t =
+            Transform { doppler_crop: crop, nfft, size: [64, 10], hop: 32, ..Transform::default() };
+        let chain = Chain::new(&t);
+        let [top, bottom] = t.axes(nfft).doppler_hz.unwrap();
+        for hz in [-230.0, -100.0, 3.0, 61.0, 199.0, 244.0] {
+            let image = chain.images(&tone(hz / t.prf, 1000)).unwrap().remove(0);
+            let row = brightest_row(&image, 10) as f64;
+            let want = (top - hz) / (top - bottom) * 64.0 - 0.5;
+            // Half a row, and half a bin of the transform.
+            let bin = t.prf / nfft as f64 / (top - bottom) * 64.0;
+            assert!((row - want).abs() <= 0.5 + bin / 2.0 + 1e-9, "{hz} Hz: {row}, {want}");
+        }
+        let turned = Chain::new(&Transform { flip: true, ..t.clone() });
+        let image = turned.images(&tone(-0.2, 1000)).unwrap().remove(0);
+        assert!(brightest_row(&image, 10) > 0 && brightest_row(&image, 10) < 32);
+    }
+}
+
+/// The simulator's raw signal through the preset gives the simulator's own image.
+#[test]
+fn presets_of_the_simulator() {
+    for (preset, name) in [(Preset::Human, "human"), (Preset::Rotor, "rotor")] {
+        let chain = Chain::new(&presets::preset(name).unwrap());
+        let spec = SynthSpec { preset, size: 64, n: 1, seed: 11, floor_db: None, classes: None };
+        for index in 0..4 {
+            let (want, label) = synth::image(&spec, index).unwrap();
+            let (samples, same) = synth::signal(&spec, index).unwrap();
+            assert_eq!(label, same);
+            let shape = vec![samples.len()];
+            let recording = Recording { name: "raw".into(), shape, samples, complex: true };
+            let image = chain.images(&recording).unwrap().remove(0);
+            for (i, (a, b)) in image.iter().zip(&want).enumerate() {
+                // The simulator computes in f32: an FFT of 256 errs by about 8 eps of the root mean
+                // square of a spectrum, whose faint pixels lie up to 40 dB (1e2 in amplitude) below
+                // the peak and the peak 24 dB above that mean: 8 eps * 1e2 * 16 in amplitude at
+                // most, times 20 / ln 10 for dB, over 40 dB.
+                let bound = 8.0 * f32::EPSILON * 1600.0 * 8.7 / 40.0;
+                assert!((a - b).abs() <= bound, "{name} {index} pixel {i}: {a} {b}");
+            }
+        }
+    }
+}
+
+#[test]
+fn range_bins_are_those_of_a_transform() {
+    // Two echoes: range bin 3 at Doppler +0.25, bin 5 at -0.125.
+    let (fast, slow) = (16, 600);
+    let mut samples = Vec::new();
+    for n in 0..fast {
+        for t in 0..slow {
+            let echo = |bin: f64, cycles: f64| {
+                Z::from_polar(1.0, TAU * (bin * n as f64 / fast as f64 + cycles * t as f64))
+            };
+            let z = echo(3.0, 0.25) + echo(5.0, -0.125);
+            samples.push(Complex::new(z.re as f32, z.im as f32));
+        }
+    }
+    let r = Recording { name: "x".into(), shape: vec![fast, slow], samples, complex: true };
+    let base = Transform {
+        input: Input::FastSlow,
+        range_window: Window::Rectangular,
+        size: [64, 4],
+        ..Transform::default()
+    };
+    let row = |bins, range_sum| {
+        let t = Transform { range_bins: bins, range_sum, ..base.clone() };
+        brightest_row(&Chain::new(&t).images(&r).unwrap()[0], 4)
+    };
+    for sum in [RangeSum::Coherent, RangeSum::Power] {
+        assert!((15..=16).contains(&row([3, 4], sum)));
+        assert!((39..=40).contains(&row([5, 6], sum)));
+    }
+    let whole = Chain::new(&base).images(&r).unwrap_err();
+    assert!(whole.contains("range_bins is not set"), "{whole}");
+    let beyond = Chain::new(&Transform { range_bins: [3, 17], ..base }).images(&r).unwrap_err();
+    assert!(beyond.contains("of 16 bins"), "{beyond}");
+}
+
+#[test]
+fn finished_spectrograms_and_maps() {
+    let t = Transform {
+        input: Input::RangeDoppler,
+        frame_rate: 2.0,
+        segment: 1.0,
+        size: [2, 2],
+        clip_db: 40.0,
+        ..Transform::default()
+    };
+    // Four frames of three range bins by two Doppler bins, amplitudes.
+    let values: Vec<f32> = vec![
+        1.0, 0.0, 0.0, 1.0, 0.0, 0.0, // powers 1, 1
+        2.0, 0.0, 0.0, 0.2, 0.0, 0.0, // 4, 0.04
+        0.1, 1.0, 0.0, 0.0, 0.0, 0.0, // 0.01, 1
+        0.0, 1.0, 0.0, 0.0, 0.0, 1.0, // 0, 2
+    ];
+    let samples = values.iter().map(|&v| Complex::new(v, 0.0)).collect();
+    let r = Recording { name: "m".into(), shape: vec![4, 3, 2], samples, complex: false };
+    let images = Chain::new(&t).images(&r).unwrap();
+    let level = |p: f64| ((10.0 * p.log10() / 40.0 + 1.0).max(0.0)) as f32;
+    let want = [[level(0.25), 1.0, level(0.25), level(0.01)], [level(0.005), 0.0, level(0.5), 1.0]];
+    assert_eq!(images.len(), 2);
+    for (image, want) in images.iter().zip(want) {
+        for (a, b) in image.iter().zip(want) {
+            // dB of f32 powers (up to 30) rounded to f32 once, over 40.
+            assert!((a - b).abs() <= 2.0 * f32::EPSILON, "{image:?} {want:?}");
+        }
+    }
+    let axes = t.axes(2);
+    assert_eq!(axes.seconds, Some(1.0));
+    assert_eq!(axes.doppler_hz, Some([250.0, -750.0]));
+}
+
+#[test]
+fn whole_mat_files() {
+    let dir = Scratch::new("signals");
+    let ragged = include_bytes!("../../../kernels_tests/fixtures/signal/ragged.mat");
+    let dopnet = include_bytes!("../../../kernels_tests/fixtures/signal/dopnet.mat");
+    let t = Transform {
+        prf: 100.0,
+        window_length: 16,
+        nfft: 16,
+        hop: 8,
+        segment: 0.32,
+        size: [16, 3],
+        ..Transform::default()
+    };
+    let path = dir.file("ragged.mat", ragged);
+    let data = Dataset::load_with(&path, &LabelChoice::Auto, Some(&t)).unwrap();
+    // 40, 90 and 64 samples in segments of 32: 1, 2 and 2.
+    assert_eq!((data.n, data.height, data.width, data.channels), (5, 16, 3, 1));
+    assert_eq!(data.labels.as_deref(), Some(&[0, 1, 1, 1, 1][..]));
+    assert_eq!(data.arrays["subject"], [3, 4, 4, 5, 5]);
+    assert_eq!(data.arrays["recording"], [0, 1, 1, 2, 2]);
+    assert_eq!(data.arrays["segment"], [0, 0, 1, 0, 1]);
+    let Pixels::F32(pixels) = &data.pixels else { panic!("{:?}", data.pixels) };
+    for image in pixels.chunks_exact(48) {
+        // A quarter of a turn a pulse: bin 4 of 16, row 7 - 4.
+        assert_eq!(brightest_row(image, 3), 3);
+    }
+    // What is written comes back with its transform.
+    let npz = dir.path("x.npz");
+    crate::data::write::write_npz(&npz, &data).unwrap();
+    let back = Dataset::load_with(&npz, &LabelChoice::Auto, Some(&t)).unwrap();
+    assert_eq!((back.signal.as_ref(), back.labels.as_ref()), (Some(&t), data.labels.as_ref()));
+    assert_eq!(back.provenance().to_db(&[0.5]), Some(vec![-20.0]));
+    assert!(back.warnings.is_empty(), "{:?}", back.warnings);
+
+    let long = Transform { segment: 0.8, ..t.clone() };
+    let data = Dataset::load_with(&path, &LabelChoice::Auto, Some(&long)).unwrap();
+    assert_eq!(data.n, 1);
+    assert!(data.warnings.join(" ").contains("2 of 3 recordings are shorter"));
+    let none = Dataset::load_with(
+        &path,
+        &LabelChoice::Auto,
+        Some(&Transform { segment: 9.0, ..t.clone() }),
+    );
+    assert!(none.unwrap_err().to_string().contains("as long as a segment"));
+
+    // Files in class folders; and a cell of cells, whose outer index is the class.
+    for (class, name) in [("run", "a"), ("walk", "a"), ("walk", "b")] {
+        dir.file(&format!("by_class/{class}/{name}.mat"), ragged);
+    }
+    let data = Dataset::load_with(dir.path("by_class"), &LabelChoice::Auto, Some(&t)).unwrap();
+    assert_eq!((data.n, data.class_names.join(",")), (15, "run,walk".into()));
+    assert_eq!(data.labels.unwrap()[3..7], [0, 0, 1, 1]);
+    assert_eq!(data.arrays["file"][4..6], [0, 1]);
+    assert_eq!(data.arrays["recording"][5], 3);
+    let doppler = presets::preset("dopnet").unwrap();
+    let path = dir.file("dopnet.mat", dopnet);
+    let data = Dataset::load_with(&path, &LabelChoice::Auto, Some(&doppler)).unwrap();
+    assert_eq!((data.n, data.class_names.join(",")), (3, "wave,pinch".into()));
+    assert_eq!(data.labels, Some(vec![0, 1, 1]));
+    // Without a transform: what there is, and what to do.
+    let error = Dataset::load(&path, &LabelChoice::Auto).unwrap_err().to_string();
+    for part in ["Data.Doppler_Signals cell of complex double [2]", "[data.signal]", "dopnet.mat"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let held = crate::data::holdings::Holdings::read(&path).unwrap().unwrap().to_string();
+    assert!(held.contains("3 recordings in 2 classes, sizes [4..4, 5..7]"), "{held}");
+}
+
+#[test]
+fn images_of_a_mat_file() {
+    let dir = Scratch::new("mat-images");
+    let bytes = include_bytes!("../../../kernels_tests/fixtures/signal/images.mat");
+    let data = Dataset::open(dir.file("i.mat", bytes)).unwrap();
+    assert_eq!((data.n, data.height, data.width, data.channels), (3, 4, 5, 1));
+    assert_eq!(data.pixels, Pixels::U8((0..60).collect()));
+    assert_eq!(data.labels.as_deref(), Some(&[1, 0, 1][..]));
+    assert_eq!(data.arrays["subject"], [7, 8, 9]);
+    // Numbers in a list of structs are not images.
+    let ragged = include_bytes!("../../../kernels_tests/fixtures/signal/ragged.mat");
+    let error = Dataset::open(dir.file("r.mat", ragged)).unwrap_err().to_string();
+    assert!(error.contains("no image array") && error.contains("x cell of complex"), "{error}");
+}
+
+#[test]
+fn presets_are_sound_and_axes_physical() {
+    for name in presets::NAMES {
+        let t = presets::preset(name).unwrap();
+        assert_eq!(t.violation(), None, "{name}");
+        let text = serde_json::to_string(&t).unwrap();
+        assert_eq!(serde_json::from_str::<Transform>(&text).unwrap(), t);
+    }
+    let t = presets::preset("glasgow").unwrap();
+    let axes = t.axes(t.nfft);
+    // 64 bins of 1000/256 Hz either side, and half a bin beyond.
+    assert_eq!(axes.doppler_hz, Some([64.5 * 3.90625, -64.5 * 3.90625]));
+    // 1 + (5000 - 200) / 10 frames of 10 ms.
+    assert_eq!(axes.seconds, Some(4.81));
+    let speed = axes.velocity.unwrap()[0];
+    assert!((speed - 64.5 * 3.90625 * 299_792_458.0 / 11.6e9).abs() < 1e-9);
+    let bad = |t: Transform| t.violation().unwrap().0;
+    let d = Transform::default;
+    assert_eq!(bad(Transform { prf: f64::NAN, ..d() }), "prf");
+    assert_eq!(bad(Transform { hop: 0, ..d() }), "hop");
+    assert_eq!(bad(Transform { nfft: 255, ..d() }), "nfft");
+    assert_eq!(bad(Transform { range_bins: [4, 2], ..d() }), "range_bins");
+}
