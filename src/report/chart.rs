@@ -35,6 +35,16 @@ pub struct Series {
     pub points: Vec<(f64, f64)>,
 }
 
+impl Series {
+    /// Between the first two points along x; 1 if there are fewer.
+    fn spacing(&self) -> f64 {
+        match self.points[..] {
+            [first, second, ..] => second.0 - first.0,
+            _ => 1.0,
+        }
+    }
+}
+
 /// How the points of a series are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
@@ -44,7 +54,7 @@ pub enum Mark {
     /// A line with a dot at each point.
     LineAndDots,
     Dots,
-    /// A bar from the bottom of the plot to each point, all of the same width.
+    /// A bar from the bottom of the plot to each point, all as wide as the first two are apart.
     Bars,
 }
 
@@ -187,7 +197,7 @@ impl Chart {
     }
 
     fn points<'a>(&'a self, series: &'a Series) -> impl Iterator<Item = (f64, f64)> + 'a {
-        let placed = |p: &(f64, f64)| self.x.scale.admits(p.0) && self.y.scale.admits(p.1);
+        let placed = move |p: &(f64, f64)| self.x.scale.admits(p.0) && self.y.scale.admits(p.1);
         series.points.iter().copied().filter(placed)
     }
 
@@ -222,8 +232,8 @@ impl Chart {
 
     fn plot(&self, surface: &dyn Surface, top: f64) -> Plot {
         let all = || self.series.iter().flat_map(|s| self.points(s));
-        let bars = self.series.iter().any(|s| s.mark == Mark::Bars);
-        let halves = if bars { 0.5 } else { 0.0 };
+        let bars = self.series.iter().filter(|s| s.mark == Mark::Bars);
+        let halves = bars.map(|s| s.spacing() / 2.0).fold(0.0, f64::max);
         let xs = all().flat_map(|p| [p.0 - halves, p.0 + halves]);
         let ys = all().map(|p| p.1).chain(self.rules.iter().map(|r| r.y));
         let (mut x, mut y) = (Axis::around(self.x.scale, xs), Axis::around(self.y.scale, ys));
@@ -271,7 +281,7 @@ impl Chart {
                 surface.line(&places, ink, 2.0, dashes(series.colour), 1.0);
             }
             Mark::Bars => {
-                let width = plot.across(1.0) - plot.across(0.0);
+                let width = plot.across(series.spacing()) - plot.across(0.0);
                 let bar = width - if width > 4.0 { 1.0 } else { 0.0 };
                 for (x, y) in &places {
                     surface.area([x - bar / 2.0, *y, bar, plot.bottom - y], ink, 1.0);

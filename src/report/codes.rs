@@ -20,12 +20,9 @@ pub fn usage(counts: &[u64]) -> Chart {
     let each = codes.div_ceil(BARS).max(1);
     let bars = |(i, group): (usize, &[u64])| {
         let mean = group.iter().map(|&c| c as f64).sum::<f64>() / group.len() as f64;
-        // Bars are as wide as one unit of the axis, so the axis counts bars; they are codes if `each`
-        // is 1.
-        (i as f64 + 0.5, mean)
+        ((i as f64 + 0.5) * each as f64, mean)
     };
     let points = sorted[..used].chunks(each).enumerate().map(bars).collect();
-    let unit = |rank: usize| rank as f64 / each as f64;
     let uniform = tokens / codes.max(1) as f64;
     let label = match each {
         1 => "codes by rank".to_string(),
@@ -49,7 +46,7 @@ pub fn usage(counts: &[u64]) -> Chart {
     }
     if dead > 0 {
         let label = format!("{dead} unused");
-        chart.span = Some(Span { from: unit(used), to: unit(codes), label });
+        chart.span = Some(Span { from: used as f64, to: codes as f64, label });
     }
     chart
 }

@@ -161,7 +161,7 @@ mod tests {
             |low: f64, high: f64| Axis::around(Scale::Log, [low, high].into_iter()).ticks(6);
         assert_eq!(ticks(1.0, 1000.0), [1.0, 10.0, 100.0, 1000.0]);
         assert_eq!(ticks(0.02, 0.5), [0.02, 0.05, 0.1, 0.2, 0.5]);
-        assert_eq!(ticks(1e-30, 1e30).len(), 6);
+        assert_eq!(ticks(1e-30, 1e30), [1e-22, 1e-11, 1.0, 1e11, 1e22]);
         for (low, high) in [(3.0, 3.0), (3.1, 4.2), (0.5, 0.6)] {
             assert!(ticks(low, high).len() >= 2, "{low} {high}");
         }
@@ -181,7 +181,7 @@ mod tests {
         let zero = Axis::around(Scale::Linear, [3.0, 9.0].into_iter()).from_zero();
         assert_eq!(zero.place(0.0), 0.0);
         let same = Axis::around(Scale::Linear, [7.0].into_iter());
-        assert_eq!(same.place(7.0), 0.5);
+        assert!((same.place(7.0) - 0.5).abs() < 1e-12);
     }
 
     #[test]
