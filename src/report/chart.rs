@@ -35,16 +35,6 @@ pub struct Series {
     pub points: Vec<(f64, f64)>,
 }
 
-impl Series {
-    /// Between the first two points along x; 1 if there are fewer.
-    fn spacing(&self) -> f64 {
-        match self.points[..] {
-            [first, second, ..] => second.0 - first.0,
-            _ => 1.0,
-        }
-    }
-}
-
 /// How the points of a series are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
@@ -201,6 +191,12 @@ impl Chart {
         series.points.iter().copied().filter(placed)
     }
 
+    /// Between the first two points along x; 1 if there are fewer.
+    fn spacing(&self, series: &Series) -> f64 {
+        let xs: Vec<f64> = self.points(series).take(2).map(|p| p.0).collect();
+        if let [first, second] = xs[..] { second - first } else { 1.0 }
+    }
+
     /// Names beside samples of their lines, in rows below the title; the end of the last row. A
     /// single curve needs none.
     fn legend(&self, surface: &mut dyn Surface) -> f64 {
@@ -233,7 +229,7 @@ impl Chart {
     fn plot(&self, surface: &dyn Surface, top: f64) -> Plot {
         let all = || self.series.iter().flat_map(|s| self.points(s));
         let bars = self.series.iter().filter(|s| s.mark == Mark::Bars);
-        let halves = bars.map(|s| s.spacing() / 2.0).fold(0.0, f64::max);
+        let halves = bars.map(|s| self.spacing(s) / 2.0).fold(0.0, f64::max);
         let xs = all().flat_map(|p| [p.0 - halves, p.0 + halves]);
         let ys = all().map(|p| p.1).chain(self.rules.iter().map(|r| r.y));
         let (mut x, mut y) = (Axis::around(self.x.scale, xs), Axis::around(self.y.scale, ys));
@@ -281,7 +277,10 @@ impl Chart {
                 surface.line(&places, ink, 2.0, dashes(series.colour), 1.0);
             }
             Mark::Bars => {
-                let width = plot.across(series.spacing()) - plot.across(0.0);
+                let width = match places[..] {
+                    [first, second, ..] => (second.0 - first.0).max(0.5),
+                    _ => plot.right - plot.left,
+                };
                 let bar = width - if width > 4.0 { 1.0 } else { 0.0 };
                 for (x, y) in &places {
                     surface.area([x - bar / 2.0, *y, bar, plot.bottom - y], ink, 1.0);
