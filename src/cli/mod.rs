@@ -7,6 +7,7 @@ mod data;
 mod demo;
 mod devices;
 mod reconstruct;
+mod report;
 mod resume;
 mod sample;
 mod train;
@@ -31,6 +32,7 @@ const SHORT: &str =
   data                 look at data, or simulate some
   train                train a VQ-VAE, then a diffusion over its codes
   sample, reconstruct  use what was trained
+  report               a run as one HTML page: curves, pictures, settings
   COMMAND --help       more about a command
 ";
 
@@ -62,6 +64,8 @@ enum Command {
     Sample(sample::Args),
     /// Images through a VQ-VAE run and back.
     Reconstruct(reconstruct::Args),
+    /// A run as one HTML page: curves, pictures, settings.
+    Report(report::Args),
     /// How fast the kernels are here, and whether they are right.
     Bench(bench::Args),
 }
@@ -82,6 +86,7 @@ pub fn run() -> ExitCode {
         Command::Train(command) => train::run(command),
         Command::Sample(args) => sample::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
+        Command::Report(args) => report::run(args),
         Command::Bench(args) => bench::run(args),
     };
     match outcome {

@@ -1,9 +1,36 @@
-//! Pictures of what a run sees and makes.
+//! Pictures, tables and pages of what a run sees, measures and makes.
 
+mod base64;
+mod canvas;
+pub mod chart;
+pub mod codes;
 pub mod colormap;
+mod crc32c;
+mod csv;
+pub mod curves;
+mod escape;
+mod folder;
+mod font;
 pub mod grid;
+pub mod history;
+pub mod html;
 pub mod png;
+mod run;
+pub mod scale;
+pub mod svg;
+pub mod tensorboard;
+#[cfg(test)]
+mod tests;
 
+pub use canvas::sheet;
+pub use chart::{AxisSpec, Chart, Mark, Rule, Series};
 pub use colormap::Colormap;
+pub use csv::csv;
+pub use escape::escape;
 pub use grid::{Grid, Raster, reconstruction_grid};
+pub use history::History;
+pub use html::{Block, Picture, Report, Section, Tile, Tone};
 pub use png::{encode, write_png};
+pub use run::{run_report, write_results};
+pub use scale::{Axis, Scale, number, precise};
+pub use tensorboard::EventWriter;

@@ -29,6 +29,13 @@ pub fn write_png(path: &Path, raster: &Raster) -> Result<()> {
     write_atomically(path, |file| file.write_all(&encode(raster)?))
 }
 
+/// Width and height of a PNG file, from its first chunk. None: it is no PNG file.
+pub fn size(file: &[u8]) -> Option<(u32, u32)> {
+    let head = file.strip_prefix(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")?;
+    let word = |at: usize| Some(u32::from_be_bytes(head.get(at..at + 4)?.try_into().ok()?));
+    Some((word(0)?, word(4)?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,12 +48,14 @@ mod tests {
         for channels in [1, 3] {
             let pixels: Vec<u8> = (0..5 * 4 * channels).map(|v| (v * 4) as u8).collect();
             let raster = Raster { width: 5, height: 4, channels, pixels: pixels.clone() };
+            assert_eq!(size(&encode(&raster).unwrap()), Some((5, 4)));
             let path = dir.file(&format!("{channels}/a.png"), b"old");
             write_png(&path, &raster).unwrap();
             let data = Dataset::open(path.parent().unwrap()).unwrap();
             assert_eq!((data.height, data.width, data.channels), (4, 5, channels));
             assert_eq!(data.pixels, Pixels::U8(pixels));
         }
+        assert_eq!(size(b"\x89PNG\r\n"), None);
         let empty = Raster { width: 0, height: 4, channels: 1, pixels: vec![] };
         assert_eq!(write_png(&dir.path("e.png"), &empty).unwrap_err().exit_code(), 5);
         assert!(!dir.path("e.png").exists());

@@ -1,0 +1,83 @@
+//! How often each code is used: a histogram by rank.
+
+use super::canvas::sheet;
+use super::chart::{AxisSpec, Chart, Mark, Rule, Series, Span};
+use super::grid::Raster;
+use super::scale::{Scale, precise};
+
+/// Bars of a histogram; larger codebooks have several codes a bar.
+const BARS: usize = 320;
+
+/// Uses of each code, the commonest first, on a logarithmic axis, with the line of uniform use and the
+/// range of codes that were not used at all. Of larger codebooks a bar is the mean of neighbours in
+/// rank.
+pub fn usage(counts: &[u64]) -> Chart {
+    let mut sorted = counts.to_vec();
+    sorted.sort_unstable_by(|a, b| b.cmp(a));
+    let used = sorted.iter().take_while(|&&c| c > 0).count();
+    let (codes, tokens) = (sorted.len(), sorted.iter().map(|&c| c as f64).sum::<f64>());
+    let dead = codes - used;
+    let each = codes.div_ceil(BARS).max(1);
+    let bars = |(i, group): (usize, &[u64])| {
+        let mean = group.iter().map(|&c| c as f64).sum::<f64>() / group.len() as f64;
+        ((i as f64 + 0.5) * each as f64, mean)
+    };
+    let points = sorted[..used].chunks(each).enumerate().map(bars).collect();
+    let uniform = tokens / codes.max(1) as f64;
+    let label = match each {
+        1 => "codes by rank".to_string(),
+        n => format!("codes by rank, {n} to a bar"),
+    };
+    let mut chart = Chart {
+        title: "How often the codes are used".into(),
+        description: format!(
+            "{used} of {codes} codes are used in {tokens} tokens; the commonest {} times, uniform use \
+             would be {}.",
+            sorted.first().copied().unwrap_or(0),
+            precise(uniform, 4)
+        ),
+        x: AxisSpec { label, from_zero: true, ..<_>::default() },
+        y: AxisSpec { label: "uses".into(), scale: Scale::Log, from_zero: false },
+        series: vec![Series { name: "uses".into(), mark: Mark::Bars, colour: 0, points }],
+        ..<_>::default()
+    };
+    if uniform > 0.0 {
+        chart.rules.push(Rule { y: uniform, label: format!("uniform: {}", precise(uniform, 3)) });
+    }
+    if dead > 0 {
+        let label = format!("{dead} unused");
+        chart.span = Some(Span { from: used as f64, to: codes as f64, label });
+    }
+    chart
+}
+
+/// The histogram as a picture.
+pub fn picture(counts: &[u64]) -> Raster {
+    sheet(&[usage(counts)], 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_uniform_line_and_unused() {
+        let chart = usage(&[0, 4, 0, 12]);
+        assert_eq!(chart.series[0].points, [(0.5, 12.0), (1.5, 4.0)]);
+        assert_eq!(chart.rules[0].y, 4.0);
+        let span = chart.span.unwrap();
+        assert_eq!((span.from, span.to, span.label.as_str()), (2.0, 4.0, "2 unused"));
+        assert!(usage(&[1, 1]).span.is_none());
+    }
+
+    #[test]
+    fn large_and_empty_codebooks() {
+        let many: Vec<u64> = (0..16_384).collect();
+        let chart = usage(&many);
+        assert!((BARS / 2..=BARS).contains(&chart.series[0].points.len()));
+        assert!(chart.x.label.contains("52 to a bar"), "{}", chart.x.label);
+        for counts in [&[][..], &[0; 8], &[u64::MAX; 3]] {
+            assert!(!picture(counts).pixels.is_empty());
+        }
+    }
+}
