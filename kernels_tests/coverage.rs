@@ -33,7 +33,7 @@ const NOT_COVERED: &[(&str, &[&str], &str)] = &[
         &["mean_dim", "sum", "big_sum", "var_dim_unbiased"],
         "reductions are parts of norms and losses, whose cases run",
     ),
-    ("cross_entropy", &["label_smoothing_0.1", "l1", "smooth_l1"], "not a loss of this project"),
+    ("cross_entropy", &["label_smoothing_0.1"], "not a loss of this project"),
     ("attention", &["masked"], "no model here masks"),
     (
         "resample",

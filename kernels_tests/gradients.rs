@@ -9,6 +9,7 @@
 //! max |L|, and R(h) amplifies it by 3/2 / h. Nothing else enters the tolerance, and a tolerance above
 //! a millionth of the gradient's length or of L fails too.
 
+mod losses;
 mod models;
 mod operations;
 

@@ -18,6 +18,7 @@ mod half_kernels;
 mod kernels_md;
 mod large;
 mod layers;
+mod losses;
 mod mixed;
 mod mlp_digits;
 mod norm_fixtures;

@@ -11,13 +11,14 @@ pub struct Violation {
     pub help: String,
 }
 
-type Checked = Result<(), Violation>;
+pub(super) type Checked = Result<(), Violation>;
 
 /// Checks everything; the first violation in the order of the sections is returned.
 pub fn check(config: &Config) -> Checked {
     name(&config.name)?;
     model(&config.model)?;
     quantiser(&config.quantiser, &config.model)?;
+    config.loss.check()?;
     denoiser(&config.denoiser)?;
     real("diffusion.t_min", config.diffusion.t_min, Bounds::Open(0.0, 0.5))?;
     train(&config.train)?;
@@ -207,14 +208,14 @@ fn split(s: &SplitTable) -> Checked {
     demand(!unnamed, "data.split.name", "an empty name".into(), "name an integer array")
 }
 
-fn demand(holds: bool, key: &str, what: String, help: &str) -> Checked {
+pub(super) fn demand(holds: bool, key: &str, what: String, help: &str) -> Checked {
     if holds {
         return Ok(());
     }
     Err(Violation { key: key.into(), what, help: help.into() })
 }
 
-fn whole(key: &str, value: u64, least: u64, most: u64) -> Checked {
+pub(super) fn whole(key: &str, value: u64, least: u64, most: u64) -> Checked {
     demand(
         (least..=most).contains(&value),
         key,
@@ -225,7 +226,7 @@ fn whole(key: &str, value: u64, least: u64, most: u64) -> Checked {
 
 /// Intervals of real numbers; NaN lies in none of them.
 #[derive(Clone, Copy)]
-enum Bounds {
+pub(super) enum Bounds {
     Open(f64, f64),
     Closed(f64, f64),
     /// The lower end belongs to it.
@@ -234,7 +235,7 @@ enum Bounds {
     OpenClosed(f64, f64),
 }
 
-fn real(key: &str, v: f64, bounds: Bounds) -> Checked {
+pub(super) fn real(key: &str, v: f64, bounds: Bounds) -> Checked {
     let (inside, text) = match bounds {
         Bounds::Open(a, b) => (a < v && v < b, format!("above {a} and below {b}")),
         Bounds::Closed(a, b) => (a <= v && v <= b, format!("from {a} to {b}")),

@@ -8,6 +8,7 @@ pub mod check;
 pub mod data;
 pub mod diagnose;
 pub mod diff;
+pub mod loss;
 pub mod sections;
 pub mod set;
 pub mod suggest;
@@ -17,6 +18,7 @@ mod tests;
 use std::path::Path;
 
 pub use data::*;
+pub use loss::*;
 pub use sections::*;
 
 use crate::error::{Error, Result};

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::data::Data;
+use super::loss::Loss;
 use crate::error::{Error, Result};
 use crate::precision::Precision;
 
@@ -17,6 +18,7 @@ pub struct Config {
     pub name: String,
     pub model: Model,
     pub quantiser: Quantiser,
+    pub loss: Loss,
     pub denoiser: Denoiser,
     pub diffusion: Diffusion,
     pub train: Train,
@@ -30,6 +32,7 @@ impl Default for Config {
             name: "run".into(),
             model: Model::default(),
             quantiser: Quantiser::default(),
+            loss: Loss::default(),
             denoiser: Denoiser::default(),
             diffusion: Diffusion::default(),
             train: Train::default(),

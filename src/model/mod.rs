@@ -4,6 +4,7 @@ pub mod classifier;
 mod compact;
 pub mod denoiser;
 mod layers;
+pub mod losses;
 mod scope;
 pub mod vqmodel;
 pub mod vqvae;

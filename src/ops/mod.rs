@@ -11,10 +11,13 @@ mod group_norm;
 mod layer_norm;
 mod linear;
 mod mse;
+mod pixel_loss;
 mod quantise;
+mod spectral;
 mod tokens;
 mod upsample;
 
+pub use crate::kernels::pixel_loss::Penalty;
 pub use crate::kernels::unary::Activation;
 pub use activation::activation;
 pub use add::{add, add_repeated};
@@ -26,9 +29,11 @@ pub use group_norm::group_norm;
 pub use layer_norm::{layer_norm, layer_norm_affine, layer_norm_modulated};
 pub use linear::linear;
 pub use mse::{mse, sum_of_squared_errors};
+pub use pixel_loss::pixel_loss;
 pub use quantise::{
     Nearest, code_sums, ema_codebook, kmeans_update, nearest_code, straight_through,
 };
+pub use spectral::{log_spectral_distance, power_pool, spectral_distance};
 pub use tokens::{draw_tokens, mask_tokens};
 pub use upsample::upsample2x;
 
