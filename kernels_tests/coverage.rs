@@ -18,11 +18,7 @@ const NOT_COVERED: &[(&str, &[&str], &str)] = &[
     ),
     ("linear", &["bmm"], "batched products have no operation: attention has kernels of its own"),
     ("activation", &["gelu_erf", "geglu"], "transformers here use the tanh and sigmoid forms"),
-    (
-        "activation",
-        &["sigmoid", "tanh", "exp", "softplus", "leaky_relu_0.2"],
-        "not an activation of any model here",
-    ),
+    ("activation", &["sigmoid", "tanh", "exp", "softplus"], "not an activation of any model here"),
     (
         "elementwise_reduce",
         &["bcast_mul", "bcast_div", "bcast_logaddexp", "cat", "permute", "gather", "pad_const"],

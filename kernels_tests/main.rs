@@ -8,6 +8,7 @@ mod coverage;
 mod cross_compile;
 mod custom_op;
 mod device;
+mod discriminator;
 mod engine;
 mod expected;
 mod faults;

@@ -132,6 +132,7 @@ fn activation(json: &Value) -> Option<Rig> {
         "gelu_tanh" => Activation::GeluTanh,
         "gelu_sigmoid1702" => Activation::GeluSigmoid,
         "relu" => Activation::Relu,
+        "leaky_relu_0.2" => Activation::LeakyRelu,
         _ => return None,
     };
     let mut rig = Rig::default();

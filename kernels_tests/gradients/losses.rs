@@ -106,3 +106,27 @@ fn spectral_distance_adds() {
         Ok((vec![lifted], both))
     });
 }
+
+#[test]
+fn mean() {
+    for x in [vec![1], vec![5, 3], vec![2, 41]] {
+        prove("mean", &format!("{x:?}"), |g| {
+            let x = g.leaf(&x)?;
+            Ok((vec![x], ops::mean(&mut g.tape, x)?))
+        });
+    }
+}
+
+/// Margins of 0.5 to 2.5 and, in every second place, of -2.5 to -0.5.
+#[test]
+fn hinge() {
+    for sign in [-1.0, 1.0] {
+        prove("hinge", &format!("sign={sign}"), |g| {
+            let x = g.leaf(&[3, 7])?;
+            let by = (0..21).map(|i| if i % 2 == 0 { 0.5 * sign } else { -2.5 * sign }).collect();
+            let by = g.tape.constant(&[3, 7], by)?;
+            let shifted = ops::add(&mut g.tape, x, by)?;
+            Ok((vec![shifted], ops::hinge(&mut g.tape, shifted, sign)?))
+        });
+    }
+}

@@ -40,6 +40,50 @@ pub struct Loss {
     pub resolutions: Vec<usize>,
     /// Decibels between -1 and 1.
     pub dynamic_range_db: f64,
+    /// A critic of patches that is trained beside the autoencoder.
+    pub adversarial: Adversarial,
+}
+
+/// `[loss.adversarial]`: a discriminator of patches (Isola et al. 2017, 1611.07004) with the hinge loss
+/// (Lim & Ye 2017, 1705.02894). It is for texture that pixel terms average away; reconstructions get
+/// sharper and their PSNR lower. Use it once reconstruction has stopped improving, if at all.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Adversarial {
+    /// Weight of the generator's term, minus the mean logit of reconstructions; 0 is off and makes no
+    /// discriminator.
+    pub weight: f64,
+    /// Steps before the discriminator is trained and heard.
+    pub start: u64,
+    /// Convolutions of stride 2: each doubles the size of the patches that are judged.
+    pub layers: usize,
+    /// Channels of the first convolution, doubled by each further one up to eight times; a multiple
+    /// of 8, the groups of its norms.
+    pub width: usize,
+    /// Learning rate of the discriminator.
+    pub lr: f64,
+}
+
+impl Default for Adversarial {
+    fn default() -> Self {
+        Adversarial { weight: 0.0, start: 5_000, layers: 3, width: 32, lr: 1e-4 }
+    }
+}
+
+impl Adversarial {
+    fn check(&self) -> Result<(), Violation> {
+        real("loss.adversarial.weight", self.weight, Bounds::Closed(0.0, 100.0))?;
+        whole("loss.adversarial.start", self.start, 0, 1 << 40)?;
+        whole("loss.adversarial.layers", self.layers as u64, 1, 6)?;
+        whole("loss.adversarial.width", self.width as u64, 8, 512)?;
+        demand(
+            self.width.is_multiple_of(8),
+            "loss.adversarial.width",
+            format!("{} is not a multiple of 8", self.width),
+            "use a multiple of 8, for example 32",
+        )?;
+        real("loss.adversarial.lr", self.lr, Bounds::OpenClosed(0.0, 1.0))
+    }
 }
 
 impl Default for Loss {
@@ -52,6 +96,7 @@ impl Default for Loss {
             multi_resolution: 0.0,
             resolutions: vec![1, 2, 4],
             dynamic_range_db: 40.0,
+            adversarial: Adversarial::default(),
         }
     }
 }
@@ -79,7 +124,8 @@ impl Loss {
                 "name every block size once",
             )?;
         }
-        real("loss.dynamic_range_db", self.dynamic_range_db, Bounds::OpenClosed(0.0, 200.0))
+        real("loss.dynamic_range_db", self.dynamic_range_db, Bounds::OpenClosed(0.0, 200.0))?;
+        self.adversarial.check()
     }
 
     /// Decibels that a unit of an image spans.
@@ -114,6 +160,10 @@ mod tests {
             "loss.resolutions=[2, 2]",
             "loss.dynamic_range_db=201",
             "loss.dynamic_range=40",
+            "loss.adversarial.weight=-1",
+            "loss.adversarial.layers=0",
+            "loss.adversarial.width=12",
+            "loss.adversarial.lr=0",
         ] {
             let error = set(bad).expect_err(bad);
             assert!(error.contains("loss"), "{bad}: {error}");

@@ -3,6 +3,7 @@
 pub mod classifier;
 mod compact;
 pub mod denoiser;
+pub mod discriminator;
 mod layers;
 pub mod losses;
 mod scope;

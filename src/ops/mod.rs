@@ -10,6 +10,7 @@ mod embedding;
 mod group_norm;
 mod layer_norm;
 mod linear;
+mod mean;
 mod mse;
 mod pixel_loss;
 mod quantise;
@@ -28,6 +29,7 @@ pub use embedding::{embedding, lookup};
 pub use group_norm::group_norm;
 pub use layer_norm::{layer_norm, layer_norm_affine, layer_norm_modulated};
 pub use linear::linear;
+pub use mean::{hinge, mean};
 pub use mse::{mse, sum_of_squared_errors};
 pub use pixel_loss::pixel_loss;
 pub use quantise::{
@@ -65,10 +67,13 @@ fn splits(rows: usize) -> usize {
     (rows / 512).clamp(1, 32)
 }
 
-/// Launches db += column sums of dy for a bias.
+/// Launches db += column sums of dy for a bias, unless it is frozen.
 fn bias_grad(tape: &mut Tape, dy: Act, b: Param) -> Result<()> {
     use crate::kernels::col_sum::ColSum;
     use crate::kernels::sum_partials::SumPartials;
+    if !tape.requires_grad(b) {
+        return Ok(());
+    }
     let shape = tape.shape(dy);
     let (rows, cols, splits) = (shape.rows(), shape.channels(), splits(shape.rows()));
     let partials = tape.temp(&[splits, cols])?;
