@@ -204,6 +204,7 @@ fn a_gradient_passes_through_the_frozen_discriminator() {
     let w = ok(s.param("w", &[1, 1, 1, 1], ParamInit::Ones, false));
     let image = ok(ops::conv2d(s.tape, x, w, None, Conv::same(1)));
     let terms = ok(discriminator::generator_terms(&mut s, &settings(), image));
+    assert_eq!((terms.len(), terms[0].weight), (1, -0.5));
     ok(tape.backward(&[(terms[0].value, terms[0].weight)]));
     let grads = |name: &str| {
         let index = table.find(name).expect("a parameter");
@@ -233,6 +234,23 @@ fn it_learns_to_tell() {
     let total = |row: &vqforge::plan::RingRow| row.scalars.iter().map(|(_, v)| v).sum::<f32>();
     let (first, last) = (total(&rows[0]), total(&rows[steps as usize - 1]));
     assert!(first > 1.5 && last < 0.5, "{first} -> {last}");
+
+    // Data score high and what is made low: the generator's term, minus its logits, leads to data.
+    let (mut tape, mut table) = (Tape::new(), pair.store.table().clone());
+    let mut s = Scope::new(&mut tape, &mut table);
+    let x = ok(s.tape.input("x", &DIMS));
+    let logits = ok(discriminator::logits(&mut s.at(GROUP.trim_end_matches('.')), &settings(), x));
+    ok(tape.output("logits", logits));
+    let plan = ok(Plan::compile(&mut pair.store, &tape, &Options::default(), &mut |_, _| {}));
+    let mut mean = |image: Vec<f32>| {
+        ok(pair.store.write_f32(ok(plan.input("x")), &image));
+        ok(plan.run_lane(&mut pair.store, 0, &StepScalars::default()));
+        let logits = ok(pair.store.read_f32(ok(plan.output("logits"))));
+        logits.iter().sum::<f32>() / logits.len() as f32
+    };
+    let smooth = mean(images(998, 0.1).iter().map(|v| v + 0.5).collect());
+    let noisy = mean(images(999, 0.7));
+    assert!(smooth > 0.0 && noisy < 0.0, "{smooth} and {noisy}");
 }
 
 /// A tape that would train what it was told to leave.

@@ -216,8 +216,8 @@ const POOLS: [(usize, usize, usize, usize, usize); 6] = [
 
 fn pools() -> impl Iterator<Item = PowerPool> {
     let of = |(turn, (n, h, w, c, r))| {
-        // 40, 80 and 20 dB for two units.
-        let k = [2.302_585_1, 4.605_170_2, 1.151_292_5][turn % 3];
+        let decibels = [20.0, 40.0, 10.0][turn % 3];
+        let k = decibels * std::f32::consts::LN_10 / 20.0;
         PowerPool { n, h, w, c, r, k }
     };
     POOLS.into_iter().enumerate().map(of)
