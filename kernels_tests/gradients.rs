@@ -10,6 +10,7 @@
 //! a millionth of the gradient's length or of L fails too.
 
 mod digits;
+mod losses;
 mod models;
 mod operations;
 mod vectors;

@@ -17,7 +17,7 @@ const MAY_NAME: [(&str, &[&str]); 21] = [
     ("tape", &["error", "kernels", "precision", "shader", "shape"]),
     ("ops", &["error", "kernels", "shape", "tape"]),
     ("plan", &["device", "error", "kernels", "rng", "shader", "shape", "tape"]),
-    ("model", &["config", "error", "ops", "plan", "shape", "tape"]),
+    ("model", &["config", "error", "metrics", "ops", "plan", "shape", "tape"]),
     ("config", &["data", "error", "precision"]),
     ("data", &["error", "rng"]),
     ("bench", &["data", "device", "error", "kernels", "shader"]),

@@ -10,7 +10,7 @@ use crate::engine;
 use crate::fixtures::{Fixture, cases};
 use crate::rig::{Rig, ok};
 use serde_json::Value;
-use vqforge::ops::{self, Activation, Conv};
+use vqforge::ops::{self, Activation, Conv, Penalty};
 
 /// The tape of a recorded case; `None`: not computed here.
 pub fn record(family: &str, case: &Value) -> Option<Rig> {
@@ -20,7 +20,7 @@ pub fn record(family: &str, case: &Value) -> Option<Rig> {
         "activation" => activation(case),
         "embedding" => embedding(case),
         "elementwise_reduce" => broadcast_sum(case),
-        "cross_entropy" => squared_error(case),
+        "cross_entropy" => difference(case),
         _ => None,
     }
 }
@@ -132,6 +132,7 @@ fn activation(json: &Value) -> Option<Rig> {
         "gelu_tanh" => Activation::GeluTanh,
         "gelu_sigmoid1702" => Activation::GeluSigmoid,
         "relu" => Activation::Relu,
+        "leaky_relu_0.2" => Activation::LeakyRelu,
         _ => return None,
     };
     let mut rig = Rig::default();
@@ -203,15 +204,21 @@ fn broadcast_sum(json: &Value) -> Option<Rig> {
     Some(rig)
 }
 
-fn squared_error(json: &Value) -> Option<Rig> {
+fn difference(json: &Value) -> Option<Rig> {
     let case = Case::of("cross_entropy", json);
-    if case.name() != "mse" {
-        return None;
-    }
+    let penalty = match case.name() {
+        "mse" => None,
+        "l1" => Some(Penalty::Absolute),
+        "smooth_l1" => Some(Penalty::Smooth { beta: 1.0 }),
+        _ => return None,
+    };
     let mut rig = Rig::default();
     let x = rig.leaf("x", &case.shape("x"), case.f32("x"));
     let t = rig.leaf("t", &case.shape("t"), case.f32("t"));
-    let y = ok(ops::mse(&mut rig.tape, x, t));
+    let y = match penalty {
+        None => ok(ops::mse(&mut rig.tape, x, t)),
+        Some(penalty) => ok(ops::pixel_loss(&mut rig.tape, x, t, None, penalty)),
+    };
     rig.finish(y, case.f32("gy"), &[]);
     rig.expect("y", case.f32("y"), case.torch("y"));
     rig.expect("gx", case.f32("gx"), case.torch("gx"));

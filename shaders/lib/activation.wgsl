@@ -18,3 +18,7 @@ fn df(v: Element) -> Element { return gelu_sigmoid_slope(v); }
 fn f(v: Element) -> Element { return relu(v); }
 fn df(v: Element) -> Element { return relu_slope(v); }
 #endif
+#if OP == 4
+fn f(v: Element) -> Element { return leaky_relu(v); }
+fn df(v: Element) -> Element { return leaky_relu_slope(v); }
+#endif

@@ -23,3 +23,8 @@ fn relu(v: Element) -> Element { return max(v, Element(0.0)); }
 fn relu_slope(v: Element) -> Element {
     return select(Element(0.0), Element(1.0), v > Element(0.0));
 }
+
+fn leaky_relu(v: Element) -> Element { return leaky_relu_slope(v) * v; }
+fn leaky_relu_slope(v: Element) -> Element {
+    return select(Element(0.2), Element(1.0), v > Element(0.0));
+}

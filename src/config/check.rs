@@ -11,7 +11,7 @@ pub struct Violation {
     pub help: String,
 }
 
-type Checked = Result<(), Violation>;
+pub(super) type Checked = Result<(), Violation>;
 
 /// Checks everything; the first violation in the order of the sections is returned.
 pub fn check(config: &Config) -> Checked {
@@ -19,6 +19,7 @@ pub fn check(config: &Config) -> Checked {
     model(&config.model)?;
     config.quantiser.check(&config.model)?;
     config.kl.check()?;
+    config.loss.check()?;
     denoiser(&config.denoiser)?;
     real("diffusion.t_min", config.diffusion.t_min, Bounds::Open(0.0, 0.5))?;
     train(&config.train)?;

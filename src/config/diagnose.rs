@@ -152,12 +152,15 @@ fn suggest_key(full: &str, name: &str, known: &[&str]) -> Option<String> {
     }
     let all = every_key();
     let leaf = |key: &str| key.rsplit('.').next().unwrap_or(key).to_string();
-    if let Some(elsewhere) = all.iter().find(|key| leaf(key) == name) {
+    // Of several keys of that name the one that is least deep, the first of equals.
+    let depth = |key: &&String| key.matches('.').count();
+    let called = |name: &str| all.iter().filter(|key| leaf(key) == name).min_by_key(depth);
+    if let Some(elsewhere) = called(name) {
         return Some(format!("did you mean '{elsewhere}'?"));
     }
     let leaves: Vec<String> = all.iter().map(|key| leaf(key)).collect();
     let near = nearest(name, leaves.iter().map(String::as_str))?;
-    let key = all.iter().find(|key| leaf(key) == near)?;
+    let key = called(near)?;
     Some(format!("did you mean '{key}'?"))
 }
 

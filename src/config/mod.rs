@@ -9,6 +9,7 @@ pub mod check;
 pub mod data;
 pub mod diagnose;
 pub mod diff;
+pub mod loss;
 pub mod quantiser;
 pub mod sections;
 pub mod set;
@@ -21,6 +22,7 @@ use std::path::Path;
 
 pub use augment::{Augment, Edge};
 pub use data::*;
+pub use loss::*;
 pub use quantiser::*;
 pub use sections::*;
 pub use signal::Signal;

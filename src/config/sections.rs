@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::data::Data;
+use super::loss::Loss;
 use super::quantiser::{Kl, Quantiser};
 use crate::error::{Error, Result};
 use crate::precision::Precision;
@@ -19,6 +20,7 @@ pub struct Config {
     pub model: Model,
     pub quantiser: Quantiser,
     pub kl: Kl,
+    pub loss: Loss,
     pub denoiser: Denoiser,
     pub diffusion: Diffusion,
     pub train: Train,
@@ -33,6 +35,7 @@ impl Default for Config {
             model: Model::default(),
             quantiser: Quantiser::default(),
             kl: Kl::default(),
+            loss: Loss::default(),
             denoiser: Denoiser::default(),
             diffusion: Diffusion::default(),
             train: Train::default(),

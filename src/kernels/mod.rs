@@ -45,6 +45,7 @@ pub mod expr;
 pub mod fill;
 pub mod finish_sums;
 pub mod fma_probe;
+pub mod frame_rms;
 pub mod fsq;
 pub mod fused;
 pub mod gather;
@@ -69,6 +70,8 @@ pub mod nearest_code;
 pub mod norm_param_grad;
 pub mod normalise_rows;
 pub mod philox;
+pub mod pixel_loss;
+pub mod power_pool;
 mod real;
 pub mod ring_write;
 pub mod rotation_trick;
@@ -78,6 +81,7 @@ pub mod scale_by;
 pub mod sign_code;
 pub mod softmax_ce;
 pub mod softmax_rows;
+pub mod spectral_distance;
 mod subgroup;
 pub mod sum_all;
 pub mod sum_finish;
@@ -291,6 +295,14 @@ pub fn registry() -> Vec<Entry> {
         Entry { name: "sum_all", cases: sum_all::cases },
         Entry { name: "sum_finish", cases: sum_finish::cases },
         Entry { name: "mse_grad", cases: mse_grad::cases },
+        Entry { name: "pixel_loss", cases: pixel_loss::cases },
+        Entry { name: "pixel_loss_grad", cases: pixel_loss::grad_cases },
+        Entry { name: "frame_rms", cases: frame_rms::cases },
+        Entry { name: "frame_rms_grad", cases: frame_rms::grad_cases },
+        Entry { name: "power_pool", cases: power_pool::cases },
+        Entry { name: "power_pool_bwd", cases: power_pool::bwd_cases },
+        Entry { name: "spectral_distance", cases: spectral_distance::cases },
+        Entry { name: "spectral_distance_bwd", cases: spectral_distance::bwd_cases },
         Entry { name: "mean_pool", cases: mean_pool::cases },
         Entry { name: "mean_pool_bwd", cases: mean_pool::backward_cases },
         Entry { name: "grad_norm", cases: grad_norm::cases },

@@ -19,11 +19,18 @@ pub enum Activation {
     /// x sigmoid(1.702 x).
     GeluSigmoid,
     Relu,
+    /// x above 0, 0.2 x below.
+    LeakyRelu,
 }
 
 impl Activation {
-    pub const ALL: [Activation; 4] =
-        [Activation::Silu, Activation::GeluTanh, Activation::GeluSigmoid, Activation::Relu];
+    pub const ALL: [Activation; 5] = [
+        Activation::Silu,
+        Activation::GeluTanh,
+        Activation::GeluSigmoid,
+        Activation::Relu,
+        Activation::LeakyRelu,
+    ];
 
     /// The function's name in `shaders/lib/activations.wgsl`; its derivative is `NAME_slope`.
     pub(super) fn wgsl(self) -> &'static str {
@@ -32,6 +39,7 @@ impl Activation {
             Activation::GeluTanh => "gelu_tanh",
             Activation::GeluSigmoid => "gelu_sigmoid",
             Activation::Relu => "relu",
+            Activation::LeakyRelu => "leaky_relu",
         }
     }
 
@@ -42,6 +50,13 @@ impl Activation {
             Activation::GeluTanh => x * gelu_inner(x).sigmoid(),
             Activation::GeluSigmoid => x * (T::of(1.702) * x).sigmoid(),
             Activation::Relu => x.maximum(T::zero()),
+            Activation::LeakyRelu => {
+                if x > T::zero() {
+                    x
+                } else {
+                    T::of(LEAK.into()) * x
+                }
+            }
         }
     }
 
@@ -68,9 +83,19 @@ impl Activation {
                     T::zero()
                 }
             }
+            Activation::LeakyRelu => {
+                if x > T::zero() {
+                    T::one()
+                } else {
+                    T::of(LEAK.into())
+                }
+            }
         }
     }
 }
+
+/// Slope of the leaky ReLU below 0.
+const LEAK: f32 = 0.2;
 
 const SQRT_2_PI: f64 = 0.797_884_560_802_865_4;
 
@@ -99,6 +124,11 @@ fn relu_slope(x: f32) -> f32 {
 }
 
 #[inline(always)]
+fn leaky_relu_slope(x: f32) -> f32 {
+    if x > 0.0 { 1.0 } else { LEAK }
+}
+
+#[inline(always)]
 fn map(y: &mut [f32], f: impl Fn(f32) -> f32) {
     for y in y {
         *y = f(*y);
@@ -114,6 +144,7 @@ pub(super) fn apply(op: Activation, y: &mut [f32]) {
         Activation::GeluTanh => map(y, |x| x * math::sigmoid(gelu_inner(x))),
         Activation::GeluSigmoid => map(y, |x| x * math::sigmoid(1.702 * x)),
         Activation::Relu => map(y, |x| if x < 0.0 { 0.0 } else { x }),
+        Activation::LeakyRelu => map(y, |x| leaky_relu_slope(x) * x),
     }
 }
 
@@ -125,6 +156,7 @@ pub(super) fn apply_slope(op: Activation, y: &mut [f32]) {
         Activation::GeluTanh => map(y, gelu_tanh_slope),
         Activation::GeluSigmoid => map(y, gelu_sigmoid_slope),
         Activation::Relu => map(y, relu_slope),
+        Activation::LeakyRelu => map(y, leaky_relu_slope),
     }
 }
 
@@ -145,6 +177,7 @@ fn slope_f32(op: Activation, accum: bool, x: &[f32], dy: &[f32], dx: &mut [f32])
         Activation::GeluTanh => map(accum, x, dy, dx, gelu_tanh_slope),
         Activation::GeluSigmoid => map(accum, x, dy, dx, gelu_sigmoid_slope),
         Activation::Relu => map(accum, x, dy, dx, relu_slope),
+        Activation::LeakyRelu => map(accum, x, dy, dx, leaky_relu_slope),
     }
 }
 

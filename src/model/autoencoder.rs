@@ -71,7 +71,7 @@ pub fn training(s: &mut Scope<'_>, config: &Config, x: Act) -> Result<Pass> {
         }
     };
     let image = decode(s, model, code)?;
-    let mut terms = losses::reconstruction(s, image, x)?;
+    let mut terms = losses::reconstruction(s, &config.loss, image, x)?;
     terms.extend(bottleneck);
     Ok(Pass { image, terms, searches })
 }

@@ -4,6 +4,7 @@ pub mod autoencoder;
 pub mod classifier;
 mod compact;
 pub mod denoiser;
+pub mod discriminator;
 mod layers;
 pub mod losses;
 pub mod quantiser;

@@ -57,13 +57,15 @@ pub fn conv2d(tape: &mut Tape, x: Act, w: Param, b: Option<Param>, conv: Conv) -
         if let Some(b) = b {
             bias_grad(t, dy, b)?;
         }
-        let splits = splits(n * shape.oh() * shape.ow());
-        let words = kh * kw * cin * cout;
-        let partials = t.temp(&[splits, words])?;
-        t.launch(Conv2dWgrad { shape, splits }, &[x.into(), dy.into(), partials.into()])?;
-        let dw = t.param_target(w);
-        let finish = SumPartials { splits, n: words, accum: dw.accum };
-        t.launch_into(dw, finish, &[partials.into(), dw.value.into()])?;
+        if t.requires_grad(w) {
+            let splits = splits(n * shape.oh() * shape.ow());
+            let words = kh * kw * cin * cout;
+            let partials = t.temp(&[splits, words])?;
+            t.launch(Conv2dWgrad { shape, splits }, &[x.into(), dy.into(), partials.into()])?;
+            let dw = t.param_target(w);
+            let finish = SumPartials { splits, n: words, accum: dw.accum };
+            t.launch_into(dw, finish, &[partials.into(), dw.value.into()])?;
+        }
         let Some(dx) = t.target(x) else { return Ok(()) };
         let kernel = Conv2dDgrad { shape, accum: dx.accum };
         t.launch_into(dx, kernel, &[dy.into(), w.into(), dx.value.into()])

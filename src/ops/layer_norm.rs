@@ -97,7 +97,7 @@ fn emit(tape: &mut Tape, x: Act, eps: f32, mode: NormMode, affine: Affine) -> Re
     Ok(y)
 }
 
-/// dgamma and dbeta from partial sums [splits, 2, c]; shared with group norm.
+/// dgamma and dbeta from partial sums [splits, 2, c], unless both are frozen; shared with group norm.
 pub(super) fn param_grads(
     tape: &mut Tape,
     sums: Act,
@@ -106,6 +106,9 @@ pub(super) fn param_grads(
     gamma: Param,
     beta: Param,
 ) -> Result<()> {
+    if !tape.requires_grad(gamma) && !tape.requires_grad(beta) {
+        return Ok(());
+    }
     let (dgamma, dbeta) = (tape.param_target(gamma), tape.param_target(beta));
     if dgamma.accum == dbeta.accum {
         let kernel = NormParamGrad { splits, c, accum: dgamma.accum };

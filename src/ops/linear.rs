@@ -51,12 +51,14 @@ pub fn linear(tape: &mut Tape, x: Act, w: Param, b: Option<Param>) -> Result<Act
             stride: 1,
             pad: [0; 4],
         };
-        let splits = splits(rows);
-        let partials = t.temp(&[splits, k * n])?;
-        t.launch(Conv2dWgrad { shape, splits }, &[x.into(), dy.into(), partials.into()])?;
-        let dw = t.param_target(w);
-        let finish = SumPartials { splits, n: k * n, accum: dw.accum };
-        t.launch_into(dw, finish, &[partials.into(), dw.value.into()])?;
+        if t.requires_grad(w) {
+            let splits = splits(rows);
+            let partials = t.temp(&[splits, k * n])?;
+            t.launch(Conv2dWgrad { shape, splits }, &[x.into(), dy.into(), partials.into()])?;
+            let dw = t.param_target(w);
+            let finish = SumPartials { splits, n: k * n, accum: dw.accum };
+            t.launch_into(dw, finish, &[partials.into(), dw.value.into()])?;
+        }
         let Some(dx) = t.target(x) else { return Ok(()) };
         let kernel = Matmul { k: n, n: k, tb: true, bias: false, accum: dx.accum, ..product };
         t.launch_into(dx, kernel, &[dy.into(), w.into(), dx.value.into()])

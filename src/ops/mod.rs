@@ -14,15 +14,19 @@ mod gaussian;
 mod group_norm;
 mod layer_norm;
 mod linear;
+mod mean;
 mod mse;
 mod normalise;
+mod pixel_loss;
 mod quantise;
 mod rotate;
 mod scale_by;
+mod spectral;
 mod sub;
 mod tokens;
 mod upsample;
 
+pub use crate::kernels::pixel_loss::Penalty;
 pub use crate::kernels::unary::Activation;
 pub use activation::activation;
 pub use add::{add, add_repeated};
@@ -37,14 +41,17 @@ pub use gaussian::{gaussian_noise, kl_divergence, sample_gaussian};
 pub use group_norm::group_norm;
 pub use layer_norm::{layer_norm, layer_norm_affine, layer_norm_modulated};
 pub use linear::linear;
+pub use mean::{hinge, mean};
 pub use mse::{mse, sum_of_squared_errors};
 pub use normalise::{normalise_rows, normalise_state};
+pub use pixel_loss::pixel_loss;
 pub use quantise::{
     Nearest, code_sums, ema_codebook, ema_counts, nearest_code, nearest_code_cosine,
     straight_through,
 };
 pub use rotate::rotate;
 pub use scale_by::scale_by;
+pub use spectral::{log_spectral_distance, power_pool, spectral_distance};
 pub use sub::sub;
 pub use tokens::{draw_tokens, mask_tokens};
 pub use upsample::upsample2x;
@@ -77,10 +84,13 @@ fn splits(rows: usize) -> usize {
     (rows / 512).clamp(1, 32)
 }
 
-/// Launches db += column sums of dy for a bias.
+/// Launches db += column sums of dy for a bias, unless it is frozen.
 fn bias_grad(tape: &mut Tape, dy: Act, b: Param) -> Result<()> {
     use crate::kernels::col_sum::ColSum;
     use crate::kernels::sum_partials::SumPartials;
+    if !tape.requires_grad(b) {
+        return Ok(());
+    }
     let shape = tape.shape(dy);
     let (rows, cols, splits) = (shape.rows(), shape.channels(), splits(shape.rows()));
     let partials = tape.temp(&[splits, cols])?;

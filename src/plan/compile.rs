@@ -33,6 +33,10 @@ pub struct Options {
     pub weights: Weights,
     /// Train: gradients are clipped and applied after the lanes.
     pub optimiser: Option<Optimiser>,
+    /// Whose gradients the plan gathers and which parameters it updates: the prefix of a group that
+    /// is trained apart ([`ParamTable::train_apart`](super::ParamTable::train_apart)), or "" for all
+    /// others.
+    pub group: String,
     /// Micro-batches a step; 0 counts as 1.
     pub lanes: usize,
     /// Every value its own slot (a proof of the planner: results must not change).
@@ -51,6 +55,7 @@ impl Default for Options {
         Options {
             weights: Weights::default(),
             optimiser: None,
+            group: String::new(),
             lanes: 1,
             no_reuse: false,
             poison: false,
@@ -156,14 +161,17 @@ impl Plan {
                 poison(list, &intervals, &slot_of, &buffers, dead);
             }
         }
-        let merge = lanes::Merge::new(store, plan_maps.sum_buffer, options.lanes.max(1))?;
+        check_group(store, tape, &options.group)?;
+        let lanes = options.lanes.max(1);
+        let merge = lanes::Merge::new(store, &options.group, plan_maps.sum_buffer, lanes)?;
         if let Some(optimiser) = &options.optimiser {
-            let mut all = optimise::control(store, optimiser, tape.precision())?;
+            let mut all = optimise::control(store, optimiser, tape.precision(), &options.group)?;
             all.append(&mut update);
-            all.extend(optimise::apply(store, optimiser)?);
+            all.extend(optimise::apply(store, optimiser, &options.group)?);
             update = all;
             let scalars = plan_maps.sum_buffer.map(|s| Range { len: plan_maps.scalar_words, ..s });
-            plan_maps.ring = Ring::append(store, scalars, tape.precision(), &mut update)?;
+            plan_maps.ring =
+                Ring::append(store, scalars, tape.precision(), &options.group, &mut update)?;
         }
         for planned in lane.iter_mut().chain(&mut update) {
             let kernel = &mut planned.launch.kernel;
@@ -259,6 +267,20 @@ impl Plan {
             None => Err(Error::failed("the plan does not train and keeps no ring")),
         }
     }
+}
+
+/// The gradients on the tape belong to the group alone: those of others would be lost.
+fn check_group(store: &Store, tape: &Tape, group: &str) -> Result<()> {
+    for (_, value) in tape.values() {
+        let Home::Grad(i) = value.home else { continue };
+        let name = &store.table().specs()[i].name;
+        let own = store.table().group_of(name);
+        if own != group {
+            return Err(Error::failed(format!("{name} of group {own:?} in a plan of {group:?}"))
+                .help("freeze the parameters that another plan trains"));
+        }
+    }
+    Ok(())
 }
 
 /// Ranges of everything that is not a temporary.

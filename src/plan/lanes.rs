@@ -52,12 +52,12 @@ fn schedule(lane: usize, lanes: usize) -> (impl Iterator<Item = usize>, Option<u
 }
 
 impl Merge {
-    /// `sums`: the plan's named sums, merged like the gradients.
-    pub fn new(store: &mut Store, sums: Option<Range>, lanes: usize) -> Result<Self> {
+    /// `group`: the parameters whose gradients are merged; `sums`: the plan's named sums, likewise.
+    pub fn new(store: &mut Store, group: &str, sums: Option<Range>, lanes: usize) -> Result<Self> {
         let mut merge = Merge { lanes, add: vec![], keep: vec![] };
         let levels = (usize::BITS - (lanes - 1).leading_zeros()) as usize;
         let mut running: Vec<Range> = store
-            .segments
+            .group_segments(group)
             .iter()
             .map(|s| Range { buffer: s.grad, offset: 0, len: s.words })
             .collect();

@@ -40,16 +40,22 @@ impl Default for Optimiser {
 /// Partial sums of squares a segment.
 const PARTIALS: usize = 128;
 
-/// Gradient norm over all segments -> the control words (norm, apply, factor, skipped).
+/// The control words of a group of parameters: its gradient norm, and whether and how to step.
+pub(super) fn control_words(store: &mut Store, group: &str) -> Result<Range> {
+    store.state(&format!("{group}ctl"), 4)
+}
+
+/// Gradient norm over the segments of a group -> the control words (norm, apply, factor, skipped).
 pub(super) fn control(
     store: &mut Store,
     optimiser: &Optimiser,
     precision: Precision,
+    group: &str,
 ) -> Result<Vec<Planned>> {
-    let segments = store.segments.clone();
+    let segments = store.group_segments(group);
     let count = segments.len() * PARTIALS;
-    let partials = store.state("grad_norm", count)?;
-    let control = store.state("ctl", 4)?;
+    let partials = store.state(&format!("{group}grad_norm"), count)?;
+    let control = control_words(store, group)?;
     let mut list = vec![];
     for (i, s) in segments.iter().enumerate() {
         let own = Range { offset: i * PARTIALS, len: PARTIALS, ..partials };
@@ -89,10 +95,10 @@ fn loss_scale(store: &mut Store) -> Result<Range> {
 }
 
 /// One AdamW dispatch a segment.
-pub(super) fn apply(store: &mut Store, optimiser: &Optimiser) -> Result<Vec<Planned>> {
-    let control = store.state("ctl", 4)?;
+pub(super) fn apply(store: &mut Store, optimiser: &Optimiser, group: &str) -> Result<Vec<Planned>> {
+    let control = control_words(store, group)?;
     let mut list = vec![];
-    for s in store.segments.clone() {
+    for s in store.group_segments(group) {
         let all = |buffer| Range { buffer, offset: 0, len: s.words };
         let decay = Range { buffer: s.decay, offset: 0, len: s.words / ALIGN };
         let mut binds = vec![all(s.grad), decay, control, all(s.param), all(s.m), all(s.v)];

@@ -1,6 +1,7 @@
 //! The scalar ring: what recent steps reported, kept on the device and read every few steps.
 
 use super::compile::Planned;
+use super::optimise::control_words;
 use super::store::Store;
 use crate::device::{Launch, Range};
 use crate::error::{Error, Result};
@@ -37,10 +38,11 @@ impl Ring {
         store: &mut Store,
         sums: Option<Range>,
         precision: Precision,
+        group: &str,
         update: &mut Vec<Planned>,
     ) -> Result<Option<Ring>> {
         let Some(sums) = sums.filter(|s| s.len > 0) else { return Ok(None) };
-        let control = store.state("ctl", 4)?;
+        let control = control_words(store, group)?;
         let scale = match precision {
             Precision::F32 => None,
             Precision::Mixed => Some(store.state(LOSS_SCALE, 1)?),

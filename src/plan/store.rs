@@ -8,7 +8,7 @@ use crate::device::{BufferId, Device, Range};
 use crate::error::{Error, Result};
 use crate::rng::{Rng, Stream};
 use crate::shape::Shape;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Offsets are multiples of 64 words: 256 bytes, WebGPU's alignment of a binding.
 pub const ALIGN: usize = 64;
@@ -45,6 +45,8 @@ pub struct ParamSpec {
 pub struct ParamTable {
     specs: Vec<ParamSpec>,
     index: HashMap<String, usize>,
+    /// Prefixes of the groups that are trained apart.
+    groups: Vec<String>,
 }
 
 impl ParamTable {
@@ -65,6 +67,20 @@ impl ParamTable {
         self.index.insert(spec.name.clone(), self.specs.len());
         self.specs.push(spec);
         Ok(self.specs.len() - 1)
+    }
+
+    /// Makes a group of the parameters whose names begin with `prefix`: they lie in segments of their
+    /// own, and only a plan whose [`super::Options::group`] is `prefix` updates them. To be said
+    /// before [`Store::new`]. All other parameters are the group "".
+    pub fn train_apart(&mut self, prefix: &str) {
+        if !prefix.is_empty() && !self.groups.iter().any(|g| g == prefix) {
+            self.groups.push(prefix.into());
+        }
+    }
+
+    /// The group of a parameter, by its name.
+    pub fn group_of(&self, name: &str) -> &str {
+        self.groups.iter().find(|g| name.starts_with(g.as_str())).map_or("", |g| g)
     }
 
     pub fn specs(&self) -> &[ParamSpec] {
@@ -142,13 +158,23 @@ impl std::fmt::Debug for dyn Device {
     }
 }
 
-/// Which segment and offset every parameter gets, and how long the segments are. Walked from the
-/// last parameter to the first, roughly the order of the backward pass.
-fn place(specs: &[ParamSpec]) -> (Vec<Place>, Vec<usize>) {
-    let mut places = vec![Place { segment: 0, offset: 0 }; specs.len()];
+/// Which segment and offset every parameter gets, and how long the segments are. Groups share none.
+fn place(table: &ParamTable) -> (Vec<Place>, Vec<usize>) {
+    let mut places = vec![Place { segment: 0, offset: 0 }; table.specs.len()];
     let mut words: Vec<usize> = vec![];
+    for group in [""].into_iter().chain(table.groups.iter().map(String::as_str)) {
+        place_group(table, group, &mut places, &mut words);
+    }
+    (places, words)
+}
+
+/// Appends the segments of one group. Walked from the last parameter to the first, roughly the order
+/// of the backward pass.
+fn place_group(table: &ParamTable, group: &str, places: &mut [Place], words: &mut Vec<usize>) {
+    let specs = &table.specs;
     let mut open: Vec<usize> = vec![];
-    for (turn, i) in (0..specs.len()).rev().enumerate() {
+    let own = (0..specs.len()).rev().filter(|&i| table.group_of(&specs[i].name) == group);
+    for (turn, i) in own.enumerate() {
         let need = specs[i].shape.elements().next_multiple_of(ALIGN);
         let hand = turn % DEAL;
         let fits = open.get(hand).is_some_and(|&s| words[s] + need <= SEGMENT);
@@ -164,7 +190,6 @@ fn place(specs: &[ParamSpec]) -> (Vec<Place>, Vec<usize>) {
         places[i] = Place { segment, offset: words[segment] };
         words[segment] += need;
     }
-    (places, words)
 }
 
 impl Store {
@@ -185,7 +210,7 @@ impl Store {
                 .help("use a smaller model, or --device cpu"));
             }
         }
-        let (places, words) = place(table.specs());
+        let (places, words) = place(&table);
         let mut segments = vec![];
         for (i, &n) in words.iter().enumerate() {
             let mut make = |kind: &str| device.create_buffer(n, &format!("{kind} segment {i}"));
@@ -230,6 +255,14 @@ impl Store {
 
     pub fn table(&self) -> &ParamTable {
         &self.table
+    }
+
+    /// The segments of a group of parameters.
+    pub(super) fn group_segments(&self, group: &str) -> Vec<Segment> {
+        let specs = self.table.specs.iter().zip(&self.places);
+        let own = specs.filter(|(spec, _)| self.table.group_of(&spec.name) == group);
+        let numbers: BTreeSet<usize> = own.map(|(_, place)| place.segment).collect();
+        numbers.into_iter().map(|i| self.segments[i]).collect()
     }
 
     /// The words of one parameter, or of what is kept beside it.
@@ -364,15 +397,29 @@ mod tests {
             init: ParamInit::Zeros,
             decay: false,
         };
-        let specs: Vec<_> = (0..40).map(|i| spec(i, 1 + i * 100_003)).collect();
-        let (places, words) = place(&specs);
+        let mut table = ParamTable::default();
+        (0..40).for_each(|i| assert_eq!(table.get_or_add(spec(i, 1 + i * 100_003)).unwrap(), i));
+        let (places, words) = place(&table);
+        let specs = table.specs();
         assert!(words.iter().all(|&w| w <= SEGMENT));
         let mut used = vec![0; words.len()];
-        for (p, s) in places.iter().zip(&specs) {
+        for (p, s) in places.iter().zip(specs) {
             assert_eq!(p.offset % ALIGN, 0);
             used[p.segment] += s.shape.elements().next_multiple_of(ALIGN);
         }
         assert_eq!(used, words);
         assert!(places.windows(2).all(|w| w[0].segment != w[1].segment));
+
+        // A group moves into segments of its own; those of the others are as they were without it.
+        let before = places.iter().map(|p| (p.segment, p.offset)).collect::<Vec<_>>();
+        for i in 40..50 {
+            let other = ParamSpec { name: format!("other.p{i}"), ..spec(i, 100) };
+            assert_eq!(table.get_or_add(other).unwrap(), i);
+        }
+        table.train_apart("other.");
+        let (places, _) = place(&table);
+        let after = places.iter().map(|p| (p.segment, p.offset)).collect::<Vec<_>>();
+        assert_eq!(after[..40], before);
+        assert!(places[40..].iter().all(|p| p.segment >= words.len()));
     }
 }

@@ -131,7 +131,7 @@ impl Tape {
             self.check_reachable(op, dy, first, &known)?;
         }
         for (index, param) in &self.params {
-            if !self.grads.contains_key(&param.0) {
+            if self.value(param.0).requires_grad && !self.grads.contains_key(&param.0) {
                 return Err(Error::failed(format!("no loss depends on parameter {index}")));
             }
         }

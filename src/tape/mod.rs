@@ -152,6 +152,17 @@ impl Tape {
         Param(id)
     }
 
+    /// As [`Tape::param`], without a gradient: gradients pass through the layers of the parameter and
+    /// leave it as it is. A tape that knows it as trained keeps it so.
+    pub fn frozen_param(&mut self, index: usize, shape: Shape) -> Param {
+        if let Some(&known) = self.params.get(&index) {
+            return known;
+        }
+        let param = self.param(index, shape);
+        self.values[param.0.0 as usize].requires_grad = false;
+        param
+    }
+
     /// A named buffer that outlives the step: a codebook, its moving averages. Read and written in
     /// place; the order of nodes is the order of effects.
     pub fn state(&mut self, name: &str, dims: &[usize]) -> Result<Act> {
