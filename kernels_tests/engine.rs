@@ -31,6 +31,8 @@ pub enum Tiny {
     VqVae,
     /// The same, codebook by gradient.
     VqVaeByGradient,
+    /// The first VQ-VAE, with transposed convolutions.
+    Classic,
     /// diffusers' VQModel with attention in the middle.
     VqModel,
     Denoiser,
@@ -40,8 +42,14 @@ pub enum Tiny {
 }
 
 impl Tiny {
-    pub const ALL: [Tiny; 5] =
-        [Tiny::VqVae, Tiny::VqVaeByGradient, Tiny::VqModel, Tiny::Denoiser, Tiny::Tangle];
+    pub const ALL: [Tiny; 6] = [
+        Tiny::VqVae,
+        Tiny::VqVaeByGradient,
+        Tiny::Classic,
+        Tiny::VqModel,
+        Tiny::Denoiser,
+        Tiny::Tangle,
+    ];
 
     pub fn config(self, lanes: usize) -> Config {
         let mut config = Config {
@@ -72,6 +80,11 @@ impl Tiny {
             Tiny::VqVaeByGradient => config.quantiser.kind = QuantiserKind::Gradient,
             // One without, so that both branches of the step's factor are walked.
             Tiny::Denoiser => config.train.clip = 0.0,
+            Tiny::Classic => {
+                config.model.family = Family::Classic;
+                config.model.block_out_channels = vec![4, 6];
+                config.model.num_residual_hiddens = 3;
+            }
             Tiny::VqModel => {
                 config.model.family = Family::Vqmodel;
                 config.model.block_out_channels = vec![4, 4];
@@ -136,7 +149,7 @@ impl Tiny {
 
     /// States as a run might find them: codes spread out, each with a past.
     pub fn states(self) -> Vec<(&'static str, Vec<f32>)> {
-        if !matches!(self, Tiny::VqVae | Tiny::VqModel) {
+        if !matches!(self, Tiny::VqVae | Tiny::Classic | Tiny::VqModel) {
             return vec![];
         }
         let mut rng = Rng::new(78, Stream::Test, 0);

@@ -3,6 +3,7 @@
 mod adjoint;
 mod agreement;
 mod claims;
+mod classic;
 mod compare;
 mod coverage;
 mod cross_compile;

@@ -17,6 +17,24 @@ pub fn conv(mut s: Scope<'_>, x: Act, cout: usize, kernel: usize, conv: Conv) ->
     ops::conv2d(s.tape, x, weight, Some(bias), conv)
 }
 
+/// x [n, h, w, cin] -> [n, oh, ow, cout], adjoint to a convolution; parameters `weight`
+/// [k, k, cout, cin] and `bias`. PyTorch counts the fan-in of transposed weights from their second
+/// dimension, the outputs.
+pub fn conv_transpose(
+    mut s: Scope<'_>,
+    x: Act,
+    cout: usize,
+    kernel: usize,
+    conv: Conv,
+) -> Result<Act> {
+    let cin = s.tape.shape(x).channels();
+    let bound = 1.0 / ((cout * kernel * kernel) as f32).sqrt();
+    let weight =
+        s.param("weight", &[kernel, kernel, cout, cin], ParamInit::Uniform(bound), true)?;
+    let bias = s.param("bias", &[cout], ParamInit::Uniform(bound), false)?;
+    ops::conv_transpose2d(s.tape, x, weight, Some(bias), conv)
+}
+
 /// Parameters `weight` and `bias` [c].
 pub fn group_norm(mut s: Scope<'_>, x: Act, groups: usize, eps: f32, silu: bool) -> Result<Act> {
     let c = s.tape.shape(x).channels();

@@ -1,5 +1,6 @@
 //! Models: what to compute, in terms of operations. Nothing here knows a kernel or a device.
 
+mod classic;
 pub mod classifier;
 mod compact;
 pub mod denoiser;

@@ -1,6 +1,6 @@
 //! The VQ-VAE (van den Oord et al., 1711.00937): an autoencoder of either family around a codebook.
 
-use super::{Scope, compact, vqmodel};
+use super::{Scope, classic, compact, vqmodel};
 use crate::config::{Family, Model, Quantiser, QuantiserKind};
 use crate::error::Result;
 use crate::ops::{self, Nearest};
@@ -31,6 +31,7 @@ pub struct Losses {
 /// x in [-1, 1], [n, h, w, c] -> latents [n, h', w', d].
 pub fn encode(s: &mut Scope<'_>, model: &Model, x: Act) -> Result<Act> {
     match model.family {
+        Family::Classic => classic::encode(s.at("encoder"), model, x),
         Family::Compact => compact::encode(s.at("encoder"), model, x),
         Family::Vqmodel => vqmodel::encode(s.at(""), model, x),
     }
@@ -39,6 +40,7 @@ pub fn encode(s: &mut Scope<'_>, model: &Model, x: Act) -> Result<Act> {
 /// Codes [n, h', w', d] -> image [n, h, w, c], about in [-1, 1].
 pub fn decode(s: &mut Scope<'_>, model: &Model, codes: Act) -> Result<Act> {
     match model.family {
+        Family::Classic => classic::decode(s.at("decoder"), model, codes),
         Family::Compact => compact::decode(s.at("decoder"), model, codes),
         Family::Vqmodel => vqmodel::decode(s.at(""), model, codes),
     }
