@@ -13,7 +13,7 @@ use vqforge::model::vqvae::{CODEBOOK, EMA_M, EMA_N};
 use vqforge::ops::{self, Activation};
 use vqforge::plan::{Kind, Options, ParamInit, ParamTable, Plan, RING_ROWS, Store};
 use vqforge::rng::{Rng, Stream};
-use vqforge::tape::{Home, Precision, Tape, ValueId};
+use vqforge::tape::{Home, Precision, Recompute, Tape, ValueId};
 use vqforge::train::{diffusion, optimiser, step_scalars, vqvae};
 
 /// Samples of a step: 1, 2, 3, 4 and 6 lanes divide it.
@@ -101,10 +101,20 @@ impl Tiny {
     }
 
     pub fn record_in(self, precision: Precision, batch: usize) -> (Tape, ParamTable) {
+        self.record_with(precision, Recompute::None, batch)
+    }
+
+    pub fn record_with(
+        self,
+        precision: Precision,
+        recompute: Recompute,
+        batch: usize,
+    ) -> (Tape, ParamTable) {
         let (mut tape, mut table) = (Tape::new(), ParamTable::default());
         tape.set_precision(precision);
         let mut config = self.config(1);
         config.train.precision = precision;
+        config.train.recompute = recompute;
         let recorded = match self {
             Tiny::Denoiser => diffusion::record(&mut tape, &mut table, &config, GRID, batch),
             Tiny::Tangle => tangle(&mut tape, &mut table, batch),
@@ -212,9 +222,19 @@ impl Run {
         train: bool,
         options: Options,
     ) -> Self {
-        let lanes = options.lanes.max(1);
-        let config = tiny.config(lanes);
-        let (tape, table) = tiny.record_in(precision, BATCH / lanes);
+        let recorded = tiny.record_in(precision, BATCH / options.lanes.max(1));
+        Self::of(tiny, recorded, device, train, options)
+    }
+
+    /// A run of what was recorded of `tiny`.
+    pub fn of(
+        tiny: Tiny,
+        (tape, table): (Tape, ParamTable),
+        device: Box<dyn Device>,
+        train: bool,
+        options: Options,
+    ) -> Self {
+        let config = tiny.config(options.lanes.max(1));
         let options = Options { optimiser: train.then(|| optimiser(&config.train)), ..options };
         let mut store = Store::new(device, table, config.train.seed).expect("store");
         let plan = Plan::compile(&mut store, &tape, &options, &mut |_, _| {})

@@ -27,6 +27,7 @@ mod optimiser;
 mod planner;
 mod quantiser;
 mod random;
+mod recompute;
 mod registry;
 mod rig;
 mod roundings;

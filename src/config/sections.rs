@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::data::Data;
 use crate::error::{Error, Result};
 use crate::precision::Precision;
+use crate::recompute::Recompute;
 
 /// Everything that defines a run, except where its data and its results are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -236,6 +237,9 @@ pub struct Train {
     /// `mixed` stores activations and their gradients in 16 bits: about half the memory for them,
     /// on devices with 16-bit floats.
     pub precision: Precision,
+    /// What the backward pass computes again instead of keeping it: `matmuls` all but products and
+    /// convolutions, `inputs` whole blocks. Less memory, more time, the same numbers.
+    pub recompute: Recompute,
     /// Peak learning rate.
     pub lr: f64,
     /// Steps over which the rate rises from 0.
@@ -264,6 +268,7 @@ impl Default for Train {
             batch: 32,
             lanes: 1,
             precision: Precision::F32,
+            recompute: Recompute::None,
             lr: 3e-4,
             warmup: 100,
             schedule: RateSchedule::Cosine,

@@ -12,8 +12,10 @@ use crate::tape::Act;
 pub fn encode(mut s: Scope<'_>, model: &Model, x: Act) -> Result<Act> {
     let mut h = x;
     for (i, &c) in model.block_out_channels.iter().enumerate() {
-        h = conv(s.at(format!("down.{i}")), h, c, 4, Conv::half())?;
-        h = ops::activation(s.tape, h, Activation::Relu)?;
+        h = s.at(format!("down.{i}")).region(|mut s| {
+            let h = conv(s.at(""), h, c, 4, Conv::half())?;
+            ops::activation(s.tape, h, Activation::Relu)
+        })?;
     }
     let hidden = s.tape.shape(h).channels();
     h = conv(s.at("conv"), h, hidden, 3, Conv::same(3))?;
@@ -28,8 +30,10 @@ pub fn decode(mut s: Scope<'_>, model: &Model, z: Act) -> Result<Act> {
     let mut h = conv(s.at("conv_in"), z, channels[channels.len() - 1], 3, Conv::same(3))?;
     h = residual_stack(s.at("residual"), model, h)?;
     for i in (1..channels.len()).rev() {
-        h = conv_transpose(s.at(format!("up.{i}")), h, channels[i - 1], 4, Conv::half())?;
-        h = ops::activation(s.tape, h, Activation::Relu)?;
+        h = s.at(format!("up.{i}")).region(|mut s| {
+            let h = conv_transpose(s.at(""), h, channels[i - 1], 4, Conv::half())?;
+            ops::activation(s.tape, h, Activation::Relu)
+        })?;
     }
     conv_transpose(s.at("up.0"), h, model.out_channels, 4, Conv::half())
 }
@@ -38,12 +42,13 @@ pub fn decode(mut s: Scope<'_>, model: &Model, z: Act) -> Result<Act> {
 fn residual_stack(mut s: Scope<'_>, model: &Model, x: Act) -> Result<Act> {
     let (mut x, c) = (x, s.tape.shape(x).channels());
     for i in 0..model.num_residual_layers {
-        let mut layer = s.at(i);
-        let h = ops::activation(layer.tape, x, Activation::Relu)?;
-        let h = conv(layer.at("conv3"), h, model.num_residual_hiddens, 3, Conv::same(3))?;
-        let h = ops::activation(layer.tape, h, Activation::Relu)?;
-        let h = conv(layer.at("conv1"), h, c, 1, Conv::same(1))?;
-        x = ops::add(layer.tape, x, h)?;
+        x = s.at(i).region(|mut s| {
+            let h = ops::activation(s.tape, x, Activation::Relu)?;
+            let h = conv(s.at("conv3"), h, model.num_residual_hiddens, 3, Conv::same(3))?;
+            let h = ops::activation(s.tape, h, Activation::Relu)?;
+            let h = conv(s.at("conv1"), h, c, 1, Conv::same(1))?;
+            ops::add(s.tape, x, h)
+        })?;
     }
     ops::activation(s.tape, x, Activation::Relu)
 }

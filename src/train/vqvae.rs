@@ -50,6 +50,7 @@ pub fn record(
 ) -> Result<Losses> {
     let (model, kind) = (&config.model, config.quantiser.kind);
     tape.set_precision(config.train.precision);
+    tape.set_recompute(config.train.recompute);
     let mut s = Scope::new(tape, table);
     let x = s.tape.input("x", &[batch, h, w, c])?;
     let losses = vqvae::training(&mut s, model, kind, x)?;
