@@ -13,7 +13,7 @@ use vqforge::model::quantiser::{CODEBOOK, EMA_M, EMA_N};
 use vqforge::ops::{self, Activation};
 use vqforge::plan::{Kind, Options, ParamInit, ParamTable, Plan, RING_ROWS, Store};
 use vqforge::rng::{Rng, Stream};
-use vqforge::tape::{Home, Precision, Tape, ValueId};
+use vqforge::tape::{Home, Precision, Recompute, Tape, ValueId};
 use vqforge::train::{autoencoder, diffusion, optimiser, step_scalars};
 
 /// Samples of a step: 1, 2, 3, 4 and 6 lanes divide it.
@@ -31,6 +31,8 @@ pub enum Tiny {
     VqVae,
     /// The same, codebook by gradient.
     VqVaeByGradient,
+    /// The first VQ-VAE, with transposed convolutions.
+    Classic,
     /// diffusers' VQModel with attention in the middle.
     VqModel,
     Denoiser,
@@ -40,8 +42,14 @@ pub enum Tiny {
 }
 
 impl Tiny {
-    pub const ALL: [Tiny; 5] =
-        [Tiny::VqVae, Tiny::VqVaeByGradient, Tiny::VqModel, Tiny::Denoiser, Tiny::Tangle];
+    pub const ALL: [Tiny; 6] = [
+        Tiny::VqVae,
+        Tiny::VqVaeByGradient,
+        Tiny::Classic,
+        Tiny::VqModel,
+        Tiny::Denoiser,
+        Tiny::Tangle,
+    ];
 
     pub fn config(self, lanes: usize) -> Config {
         let mut config = Config {
@@ -72,6 +80,11 @@ impl Tiny {
             Tiny::VqVaeByGradient => config.quantiser.kind = QuantiserKind::Gradient,
             // One without, so that both branches of the step's factor are walked.
             Tiny::Denoiser => config.train.clip = 0.0,
+            Tiny::Classic => {
+                config.model.family = Family::Classic;
+                config.model.block_out_channels = vec![4, 6];
+                config.model.num_residual_hiddens = 3;
+            }
             Tiny::VqModel => {
                 config.model.family = Family::Vqmodel;
                 config.model.block_out_channels = vec![4, 4];
@@ -88,10 +101,20 @@ impl Tiny {
     }
 
     pub fn record_in(self, precision: Precision, batch: usize) -> (Tape, ParamTable) {
+        self.record_with(precision, Recompute::None, batch)
+    }
+
+    pub fn record_with(
+        self,
+        precision: Precision,
+        recompute: Recompute,
+        batch: usize,
+    ) -> (Tape, ParamTable) {
         let (mut tape, mut table) = (Tape::new(), ParamTable::default());
         tape.set_precision(precision);
         let mut config = self.config(1);
         config.train.precision = precision;
+        config.train.recompute = recompute;
         let recorded = match self {
             Tiny::Denoiser => diffusion::record(&mut tape, &mut table, &config, GRID, batch),
             Tiny::Tangle => tangle(&mut tape, &mut table, batch),
@@ -139,7 +162,7 @@ impl Tiny {
 
     /// States as a run might find them: codes spread out, each with a past.
     pub fn states(self) -> Vec<(&'static str, Vec<f32>)> {
-        if !matches!(self, Tiny::VqVae | Tiny::VqModel) {
+        if !matches!(self, Tiny::VqVae | Tiny::Classic | Tiny::VqModel) {
             return vec![];
         }
         let mut rng = Rng::new(78, Stream::Test, 0);
@@ -202,9 +225,19 @@ impl Run {
         train: bool,
         options: Options,
     ) -> Self {
-        let lanes = options.lanes.max(1);
-        let config = tiny.config(lanes);
-        let (tape, table) = tiny.record_in(precision, BATCH / lanes);
+        let recorded = tiny.record_in(precision, BATCH / options.lanes.max(1));
+        Self::of(tiny, recorded, device, train, options)
+    }
+
+    /// A run of what was recorded of `tiny`.
+    pub fn of(
+        tiny: Tiny,
+        (tape, table): (Tape, ParamTable),
+        device: Box<dyn Device>,
+        train: bool,
+        options: Options,
+    ) -> Self {
+        let config = tiny.config(options.lanes.max(1));
         let options = Options { optimiser: train.then(|| optimiser(&config.train)), ..options };
         let mut store = Store::new(device, table, config.train.seed).expect("store");
         let plan = Plan::compile(&mut store, &tape, &options, &mut |_, _| {})

@@ -6,19 +6,20 @@ use vqforge::kernels::Caps;
 
 /// What the code of each module of the library may name. A model knows no kernel and no device, an
 /// operation no plan, a kernel no tape, a device no operation; `train` ties all together.
-const MAY_NAME: [(&str, &[&str]); 21] = [
+const MAY_NAME: [(&str, &[&str]); 22] = [
     ("error", &[]),
     ("precision", &[]),
+    ("recompute", &[]),
     ("rng", &[]),
     ("shape", &["error"]),
     ("shader", &["error", "kernels"]),
     ("kernels", &["naive_forms", "rng", "shader"]),
     ("device", &["error", "kernels", "shader"]),
-    ("tape", &["error", "kernels", "precision", "shader", "shape"]),
+    ("tape", &["error", "kernels", "precision", "recompute", "shader", "shape"]),
     ("ops", &["error", "kernels", "shape", "tape"]),
     ("plan", &["device", "error", "kernels", "rng", "shader", "shape", "tape"]),
     ("model", &["config", "error", "metrics", "ops", "plan", "shape", "tape"]),
-    ("config", &["data", "error", "precision"]),
+    ("config", &["data", "error", "precision", "recompute"]),
     ("data", &["error", "rng"]),
     ("bench", &["data", "device", "error", "kernels", "shader"]),
     ("diffusion", &["config", "error", "rng"]),

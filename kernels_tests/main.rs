@@ -3,6 +3,7 @@
 mod adjoint;
 mod agreement;
 mod claims;
+mod classic;
 mod compare;
 mod coverage;
 mod cross_compile;
@@ -30,6 +31,7 @@ mod optimiser;
 mod planner;
 mod quantiser;
 mod random;
+mod recompute;
 mod registry;
 mod rig;
 mod roundings;

@@ -16,6 +16,7 @@ use vqforge::ops::{self, Activation, Conv, Penalty};
 pub fn record(family: &str, case: &Value) -> Option<Rig> {
     match family {
         "conv2d" => conv2d(case),
+        "conv_transpose2d" => conv_transpose2d(case),
         "linear" => linear(case),
         "activation" => activation(case),
         "embedding" => embedding(case),
@@ -25,8 +26,15 @@ pub fn record(family: &str, case: &Value) -> Option<Rig> {
     }
 }
 
-const FAMILIES: [&str; 6] =
-    ["conv2d", "linear", "activation", "embedding", "elementwise_reduce", "cross_entropy"];
+const FAMILIES: [&str; 7] = [
+    "conv2d",
+    "conv_transpose2d",
+    "linear",
+    "activation",
+    "embedding",
+    "elementwise_reduce",
+    "cross_entropy",
+];
 
 /// One recorded case.
 struct Case<'a> {
@@ -91,6 +99,35 @@ fn conv2d(json: &Value) -> Option<Rig> {
     let weight = rig.param("w", &[kh, kw, cin, cout], weights("w"));
     let bias = case.has("b").then(|| rig.param("b", &[cout], case.f32("b")));
     let y = ok(ops::conv2d(&mut rig.tape, x, weight, bias, conv));
+    rig.finish(y, images("gy"), &[]);
+    rig.expect("y", images("y"), case.torch("y"));
+    rig.expect("gx", images("gx"), case.torch("gx"));
+    rig.expect("gw", weights("gw"), case.torch("gw"));
+    if bias.is_some() {
+        rig.expect("gb", case.f32("gb"), case.torch("gb"));
+    }
+    Some(rig)
+}
+
+fn conv_transpose2d(json: &Value) -> Option<Rig> {
+    let case = Case::of("conv_transpose2d", json);
+    let params = &json["params"];
+    let number = |name: &str| params[name].as_u64().expect("a number") as usize;
+    if number("dilation") != 1 || number("groups") != 1 {
+        return None;
+    }
+    // What torch adds at the end is what is not cut off there.
+    let (first, last) = (number("padding"), number("padding") - number("output_padding"));
+    let conv = Conv { stride: number("stride"), pad: [first, last, first, last] };
+    let mut rig = Rig::default();
+    let [n, cin, h, w] = case.shape("x")[..] else { panic!("four dimensions") };
+    let [_, cout, kh, kw] = case.shape("w")[..] else { panic!("four dimensions") };
+    let images = |t: &str| case.fixture.channels_last(&case.key(t));
+    let weights = |t: &str| case.fixture.weights(&case.key(t));
+    let x = rig.leaf("x", &[n, h, w, cin], images("x"));
+    let weight = rig.param("w", &[kh, kw, cout, cin], weights("w"));
+    let bias = case.has("b").then(|| rig.param("b", &[cout], case.f32("b")));
+    let y = ok(ops::conv_transpose2d(&mut rig.tape, x, weight, bias, conv));
     rig.finish(y, images("gy"), &[]);
     rig.expect("y", images("y"), case.torch("y"));
     rig.expect("gx", images("gx"), case.torch("gx"));
@@ -250,6 +287,7 @@ fn as_in_torch_on_the_gpu() {
     for (family, name) in [
         ("conv2d", "vq_downsample_pad0101_s2"),
         ("conv2d", "k3s1p1"),
+        ("conv_transpose2d", "k4s2p1"),
         ("linear", "3d"),
         ("activation", "gelu_tanh"),
         ("embedding", "image_positional"),

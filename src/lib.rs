@@ -20,6 +20,7 @@ pub mod model;
 pub mod ops;
 pub mod plan;
 pub mod precision;
+pub mod recompute;
 pub mod report;
 pub mod rng;
 pub mod shader;

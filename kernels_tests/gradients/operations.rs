@@ -26,6 +26,27 @@ fn conv2d() {
 }
 
 #[test]
+fn conv_transpose2d() {
+    let odd = |stride, pad| Conv { stride, pad };
+    for (x, k, cout, conv) in [
+        ([2, 3, 4, 3], [4, 4], 5, Conv::half()),
+        ([1, 2, 5, 4], [4, 4], 8, Conv::half()),
+        ([1, 4, 3, 2], [3, 3], 3, odd(2, [1, 0, 1, 0])),
+        ([2, 3, 1, 5], [2, 2], 1, odd(2, [0; 4])),
+        ([1, 3, 4, 1], [3, 2], 2, odd(3, [1, 0, 0, 1])),
+    ] {
+        for bias in [false, true] {
+            prove("conv_transpose2d", &format!("{x:?} {k:?} {cout} {conv:?} bias={bias}"), |g| {
+                let input = g.leaf(&x)?;
+                let w = g.param(&[k[0], k[1], cout, x[3]])?;
+                let b = if bias { Some(g.param(&[cout])?) } else { None };
+                Ok((vec![input], ops::conv_transpose2d(&mut g.tape, input, w, b, conv)?))
+            });
+        }
+    }
+}
+
+#[test]
 fn linear() {
     for (x, n) in [(vec![5, 3], 7), (vec![2, 3, 4], 8), (vec![1, 1], 1), (vec![41, 5], 6)] {
         for bias in [false, true] {

@@ -71,13 +71,15 @@ pub fn model(m: &Model) -> Checked {
     for &channels in &m.block_out_channels {
         whole("model.block_out_channels", channels as u64, 1, 4096)?;
         demand(
-            channels.is_multiple_of(m.norm_num_groups),
+            m.family == Family::Classic || channels.is_multiple_of(m.norm_num_groups),
             "model.block_out_channels",
             format!("{channels} is not a multiple of norm_num_groups = {}", m.norm_num_groups),
             "change one of the two",
         )?;
     }
     whole("model.layers_per_block", m.layers_per_block as u64, 1, 16)?;
+    whole("model.num_residual_layers", m.num_residual_layers as u64, 0, 16)?;
+    whole("model.num_residual_hiddens", m.num_residual_hiddens as u64, 1, 4096)?;
     whole("model.latent_channels", m.latent_channels as u64, 1, 1024)?;
     whole("model.num_vq_embeddings", m.num_vq_embeddings as u64, 2, 1 << 20)?;
     whole("model.vq_embed_dim", m.vq_embed_dim as u64, 1, 1024)?;

@@ -10,6 +10,7 @@ use super::loss::Loss;
 use super::quantiser::{Kl, Quantiser};
 use crate::error::{Error, Result};
 use crate::precision::Precision;
+use crate::recompute::Recompute;
 
 /// Everything that defines a run, except where its data and its results are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,6 +49,8 @@ impl Default for Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
+    /// The autoencoder of the first VQ-VAE: strided convolutions and a few residual blocks.
+    Classic,
     /// A small residual autoencoder that trains within minutes on a CPU.
     Compact,
     /// The architecture of diffusers' `VQModel`, and with `bottleneck = "kl"` of its
@@ -73,9 +76,14 @@ pub struct Model {
     pub bottleneck: Bottleneck,
     pub in_channels: usize,
     pub out_channels: usize,
-    /// Channels of each resolution, finest first. Each step from one to the next halves the image.
+    /// Channels of each resolution, finest first. Each step from one to the next halves the image;
+    /// in the family `classic` the step to the first does too.
     pub block_out_channels: Vec<usize>,
     pub layers_per_block: usize,
+    /// Residual blocks of the encoder and of the decoder in the family `classic`.
+    pub num_residual_layers: usize,
+    /// Channels inside of these blocks.
+    pub num_residual_hiddens: usize,
     /// For `vqmodel`: channels of the encoder's output; with `bottleneck = "kl"` half of them.
     pub latent_channels: usize,
     /// K, the entries of the codebook. (diffusers' `num_vec_classes` counts the mask too: K + 1.)
@@ -83,7 +91,7 @@ pub struct Model {
     /// d, the length of a code, or the channels of a KL-VAE's latents (diffusers' `AutoencoderKL`
     /// has as many as `latent_channels`).
     pub vq_embed_dim: usize,
-    /// Divides each of `block_out_channels`.
+    /// Divides each of `block_out_channels`; the family `classic` has no norms.
     pub norm_num_groups: usize,
     pub mid_block_add_attention: bool,
     /// beta: the weight of the commitment term of the loss.
@@ -99,6 +107,8 @@ impl Default for Model {
             out_channels: 1,
             block_out_channels: vec![32, 64, 64],
             layers_per_block: 1,
+            num_residual_layers: 2,
+            num_residual_hiddens: 32,
             latent_channels: 8,
             num_vq_embeddings: 256,
             vq_embed_dim: 8,
@@ -121,7 +131,15 @@ impl Model {
 
     /// Pixels per code along one axis: 2 to the number of halvings.
     pub fn reduction(&self) -> usize {
-        1 << self.block_out_channels.len().saturating_sub(1)
+        1 << self.halvings()
+    }
+
+    fn halvings(&self) -> usize {
+        let resolutions = self.block_out_channels.len();
+        match self.family {
+            Family::Classic => resolutions,
+            Family::Compact | Family::Vqmodel => resolutions.saturating_sub(1),
+        }
     }
 
     /// Rows and columns of codes for an image, which must be divisible by the reduction.
@@ -131,7 +149,7 @@ impl Model {
             let up = |side: usize| side.next_multiple_of(r).max(r);
             return Err(Error::usage(format!("images of {height} x {width} do not fit the model"))
                 .at("model.block_out_channels")
-                .why(format!("{} resolutions need multiples of {r}", self.block_out_channels.len()))
+                .why(format!("{} halvings need multiples of {r}", self.halvings()))
                 .help(format!("resize: --set data.size=[{},{}]", up(height), up(width))));
         }
         Ok((height / r, width / r))
@@ -202,6 +220,9 @@ pub struct Train {
     /// `mixed` stores activations and their gradients in 16 bits: about half the memory for them,
     /// on devices with 16-bit floats.
     pub precision: Precision,
+    /// What the backward pass computes again instead of keeping it: `matmuls` all but products and
+    /// convolutions, `inputs` whole blocks. Less memory, more time, the same numbers.
+    pub recompute: Recompute,
     /// Peak learning rate.
     pub lr: f64,
     /// Steps over which the rate rises from 0.
@@ -230,6 +251,7 @@ impl Default for Train {
             batch: 32,
             lanes: 1,
             precision: Precision::F32,
+            recompute: Recompute::None,
             lr: 3e-4,
             warmup: 100,
             schedule: RateSchedule::Cosine,

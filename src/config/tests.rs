@@ -71,7 +71,7 @@ const BAD_FILES: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "[model]\nfamily = \"unet\"\n",
-        "model.family: \"unet\" is not one of \"compact\", \"vqmodel\"",
+        "model.family: \"unet\" is not one of \"classic\", \"compact\", \"vqmodel\"",
         "2:10",
         "use one of them",
     ),
@@ -338,6 +338,10 @@ fn shipped() {
     assert_eq!(radar.train.schedule, RateSchedule::Constant);
     let split = SplitSpec::BlockInClass { size: 50, test: vec![7] };
     assert_eq!(radar.data.preparation().split, split);
+    let classic = load("classic_vqvae.toml");
+    assert_eq!(classic.model.latent_size(32, 32).unwrap(), (8, 8));
+    assert_eq!((classic.model.num_vq_embeddings, classic.model.vq_embed_dim), (512, 64));
+    assert_eq!((classic.train.betas, classic.train.weight_decay), ([0.9, 0.999], 0.0));
     let diffusion = load("radar_diffusion.toml");
     assert_eq!((diffusion.denoiser.layers, diffusion.denoiser.width), (4, 128));
     assert_eq!(diffusion.data.preparation().split, split);

@@ -141,6 +141,7 @@ impl VqModelConfig {
             mid_block_add_attention: self.mid_block_add_attention,
             // VQModel knows no other.
             commitment_cost: 0.25,
+            ..Model::default()
         };
         check::model(&model).map_err(|v| {
             Error::data(format!("{}: {}", v.key.trim_start_matches("model."), v.what)).help(v.help)

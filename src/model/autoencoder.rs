@@ -3,7 +3,7 @@
 
 use super::losses::{self, Term};
 use super::quantiser::{self, Search};
-use super::{Scope, compact, vqmodel};
+use super::{Scope, classic, compact, vqmodel};
 use crate::config::{Bottleneck, Config, Family, Model};
 use crate::error::Result;
 use crate::ops;
@@ -34,6 +34,7 @@ pub struct Reconstruction {
 /// x in [-1, 1], [n, h, w, c] -> latents [n, h', w', d], or the moments [n, h', w', 2 d] of a KL-VAE.
 pub fn encode(s: &mut Scope<'_>, model: &Model, x: Act) -> Result<Act> {
     match model.family {
+        Family::Classic => classic::encode(s.at("encoder"), model, x),
         Family::Compact => compact::encode(s.at("encoder"), model, x),
         Family::Vqmodel => vqmodel::encode(s.at(""), model, x),
     }
@@ -42,6 +43,7 @@ pub fn encode(s: &mut Scope<'_>, model: &Model, x: Act) -> Result<Act> {
 /// Codes or samples [n, h', w', d] -> image [n, h, w, c], about in [-1, 1].
 pub fn decode(s: &mut Scope<'_>, model: &Model, codes: Act) -> Result<Act> {
     match model.family {
+        Family::Classic => classic::decode(s.at("decoder"), model, codes),
         Family::Compact => compact::decode(s.at("decoder"), model, codes),
         Family::Vqmodel => vqmodel::decode(s.at(""), model, codes),
     }

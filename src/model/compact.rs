@@ -2,10 +2,10 @@
 //! two CPU cores within minutes.
 
 use super::Scope;
-use super::layers::{conv, group_norm, res_block};
+use super::layers::{conv, group_norm, res_block, up_conv};
 use crate::config::Model;
 use crate::error::Result;
-use crate::ops::{self, Conv};
+use crate::ops::Conv;
 use crate::tape::Act;
 
 /// PyTorch's default for GroupNorm.
@@ -21,8 +21,7 @@ pub fn encode(mut s: Scope<'_>, model: &Model, x: Act) -> Result<Act> {
         h = conv(block.at("conv"), h, c, 3, Conv::half())?;
         h = res_block(block.at("res"), h, c, groups, EPS)?;
     }
-    h = group_norm(s.at("norm_out"), h, groups, EPS, true)?;
-    conv(s.at("conv_out"), h, model.moments() * model.vq_embed_dim, 1, Conv::same(1))
+    s.region(|s| end(s, groups, h, model.moments() * model.vq_embed_dim, 1))
 }
 
 /// Codes [n, h / r, w / r, vq_embed_dim] -> image [n, h, w, out_channels].
@@ -33,9 +32,12 @@ pub fn decode(mut s: Scope<'_>, model: &Model, z: Act) -> Result<Act> {
     for i in (1..channels.len()).rev() {
         let mut block = s.at(format!("up.{i}"));
         h = res_block(block.at("res"), h, channels[i], groups, EPS)?;
-        h = ops::upsample2x(block.tape, h)?;
-        h = conv(block.at("conv"), h, channels[i - 1], 3, Conv::same(3))?;
+        h = up_conv(block, "conv", h, channels[i - 1])?;
     }
-    h = group_norm(s.at("norm_out"), h, groups, EPS, true)?;
-    conv(s.at("conv_out"), h, model.out_channels, 3, Conv::same(3))
+    s.region(|s| end(s, groups, h, model.out_channels, 3))
+}
+
+fn end(mut s: Scope<'_>, groups: usize, x: Act, cout: usize, kernel: usize) -> Result<Act> {
+    let h = group_norm(s.at("norm_out"), x, groups, EPS, true)?;
+    conv(s.at("conv_out"), h, cout, kernel, Conv::same(kernel))
 }

@@ -62,13 +62,14 @@ pub fn logits(
     let condition = ops::embedding(s.tape, class, class_table)?;
     let condition = ops::activation(s.tape, condition, Activation::Silu)?;
     for i in 0..config.layers {
-        let mut block = s.at(format!("transformer_blocks.{i}"));
-        let h = adaptive_norm(block.at("norm1"), x, condition)?;
-        let h = self_attention(block.at("attn1"), h, config.heads)?;
-        x = ops::add(block.tape, x, h)?;
-        let h = adaptive_norm(block.at("norm2"), x, condition)?;
-        let h = mlp(block.at("ff"), h, config.mlp_ratio * width, Activation::GeluTanh)?;
-        x = ops::add(block.tape, x, h)?;
+        x = s.at(format!("transformer_blocks.{i}")).region(|mut s| {
+            let h = adaptive_norm(s.at("norm1"), x, condition)?;
+            let h = self_attention(s.at("attn1"), h, config.heads)?;
+            let x = ops::add(s.tape, x, h)?;
+            let h = adaptive_norm(s.at("norm2"), x, condition)?;
+            let h = mlp(s.at("ff"), h, config.mlp_ratio * width, Activation::GeluTanh)?;
+            ops::add(s.tape, x, h)
+        })?;
     }
     let x = layer_norm(s.at("norm_out"), x, EPS)?;
     linear(s.at("out"), x, grid.codes, Init::Transformer)

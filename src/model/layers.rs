@@ -17,6 +17,24 @@ pub fn conv(mut s: Scope<'_>, x: Act, cout: usize, kernel: usize, conv: Conv) ->
     ops::conv2d(s.tape, x, weight, Some(bias), conv)
 }
 
+/// x [n, h, w, cin] -> [n, oh, ow, cout], adjoint to a convolution; parameters `weight`
+/// [k, k, cout, cin] and `bias`. PyTorch counts the fan-in of transposed weights from their second
+/// dimension, the outputs.
+pub fn conv_transpose(
+    mut s: Scope<'_>,
+    x: Act,
+    cout: usize,
+    kernel: usize,
+    conv: Conv,
+) -> Result<Act> {
+    let cin = s.tape.shape(x).channels();
+    let bound = 1.0 / ((cout * kernel * kernel) as f32).sqrt();
+    let weight =
+        s.param("weight", &[kernel, kernel, cout, cin], ParamInit::Uniform(bound), true)?;
+    let bias = s.param("bias", &[cout], ParamInit::Uniform(bound), false)?;
+    ops::conv_transpose2d(s.tape, x, weight, Some(bias), conv)
+}
+
 /// Parameters `weight` and `bias` [c].
 pub fn group_norm(mut s: Scope<'_>, x: Act, groups: usize, eps: f32, silu: bool) -> Result<Act> {
     let c = s.tape.shape(x).channels();
@@ -31,6 +49,15 @@ pub fn layer_norm(mut s: Scope<'_>, x: Act, eps: f32) -> Result<Act> {
     let gamma = s.param("weight", &[c], ParamInit::Ones, false)?;
     let beta = s.param("bias", &[c], ParamInit::Zeros, false)?;
     ops::layer_norm_affine(s.tape, x, gamma, beta, eps)
+}
+
+/// Twice the size by nearest neighbours, then a 3x3 convolution with the name `name`. A region of the
+/// tape.
+pub fn up_conv(s: Scope<'_>, name: &str, x: Act, cout: usize) -> Result<Act> {
+    s.region(|mut s| {
+        let h = ops::upsample2x(s.tape, x)?;
+        conv(s.at(name), h, cout, 3, Conv::same(3))
+    })
 }
 
 /// Initialisation of a linear layer.
@@ -58,8 +85,12 @@ pub fn linear(mut s: Scope<'_>, x: Act, n: usize, init: Init) -> Result<Act> {
 }
 
 /// x + conv3(SiLU(GN(conv3(SiLU(GN(x)))))); a 1x1 convolution on the way past when the number of
-/// channels changes. Names as in diffusers' ResnetBlock2D.
-pub fn res_block(mut s: Scope<'_>, x: Act, cout: usize, groups: usize, eps: f32) -> Result<Act> {
+/// channels changes. Names as in diffusers' ResnetBlock2D. A region of the tape.
+pub fn res_block(s: Scope<'_>, x: Act, cout: usize, groups: usize, eps: f32) -> Result<Act> {
+    s.region(|s| res_block_inside(s, x, cout, groups, eps))
+}
+
+fn res_block_inside(mut s: Scope<'_>, x: Act, cout: usize, groups: usize, eps: f32) -> Result<Act> {
     let cin = s.tape.shape(x).channels();
     let h = group_norm(s.at("norm1"), x, groups, eps, true)?;
     let h = conv(s.at("conv1"), h, cout, 3, Conv::same(3))?;
@@ -73,8 +104,12 @@ pub fn res_block(mut s: Scope<'_>, x: Act, cout: usize, groups: usize, eps: f32)
 }
 
 /// Self-attention of one head over the pixels of [n, h, w, c], with a residual: diffusers'
-/// `Attention` as the VAE mid block uses it.
-pub fn pixel_attention(mut s: Scope<'_>, x: Act, groups: usize, eps: f32) -> Result<Act> {
+/// `Attention` as the VAE mid block uses it. A region of the tape.
+pub fn pixel_attention(s: Scope<'_>, x: Act, groups: usize, eps: f32) -> Result<Act> {
+    s.region(|s| pixel_attention_inside(s, x, groups, eps))
+}
+
+fn pixel_attention_inside(mut s: Scope<'_>, x: Act, groups: usize, eps: f32) -> Result<Act> {
     let shape = s.tape.shape(x);
     let (n, c) = (shape.dims()[0], shape.channels());
     let h = group_norm(s.at("group_norm"), x, groups, eps, false)?;

@@ -1,6 +1,7 @@
 //! Models: what to compute, in terms of operations. Nothing here knows a kernel or a device.
 
 pub mod autoencoder;
+mod classic;
 pub mod classifier;
 mod compact;
 pub mod denoiser;

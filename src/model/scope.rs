@@ -40,6 +40,17 @@ impl<'a> Scope<'a> {
         Scope { tape: self.tape, table: self.table, prefix, frozen: true }
     }
 
+    /// What `f` records is one region of the tape, named after this scope: see
+    /// [`crate::recompute::Recompute`]. Inside of another region it is a part of that one.
+    pub fn region<R>(mut self, f: impl FnOnce(Scope<'_>) -> Result<R>) -> Result<R> {
+        let began = self.tape.enter_region(self.prefix.trim_end_matches('.'));
+        let result = f(self.at(""));
+        if began {
+            self.tape.leave_region();
+        }
+        result
+    }
+
     /// The parameter `name` of this scope, registered on first use.
     pub fn param(
         &mut self,

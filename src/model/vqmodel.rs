@@ -3,10 +3,10 @@
 //! [kh, kw, in, out] and linear weights as [in, out]).
 
 use super::Scope;
-use super::layers::{conv, group_norm, pixel_attention, res_block};
+use super::layers::{conv, group_norm, pixel_attention, res_block, up_conv};
 use crate::config::Model;
 use crate::error::Result;
-use crate::ops::{self, Conv};
+use crate::ops::Conv;
 use crate::tape::Act;
 
 /// diffusers' epsilon of every norm in its VAEs.
@@ -28,9 +28,8 @@ pub fn encode(mut s: Scope<'_>, model: &Model, x: Act) -> Result<Act> {
         }
     }
     h = mid_block(e.at("mid_block"), model, h)?;
-    h = group_norm(e.at("conv_norm_out"), h, groups, EPS, true)?;
     let (latent, moments) = (model.latent_channels, model.moments());
-    h = conv(e.at("conv_out"), h, moments * latent, 3, Conv::same(3))?;
+    h = e.region(|s| end(s, groups, h, moments * latent))?;
     conv(s.at("quant_conv"), h, moments * model.vq_embed_dim, 1, Conv::same(1))
 }
 
@@ -48,12 +47,15 @@ pub fn decode(mut s: Scope<'_>, model: &Model, z: Act) -> Result<Act> {
             h = res_block(block.at(format!("resnets.{j}")), h, c, groups, EPS)?;
         }
         if k + 1 < channels.len() {
-            h = ops::upsample2x(block.tape, h)?;
-            h = conv(block.at("upsamplers.0.conv"), h, c, 3, Conv::same(3))?;
+            h = up_conv(block, "upsamplers.0.conv", h, c)?;
         }
     }
-    h = group_norm(d.at("conv_norm_out"), h, groups, EPS, true)?;
-    conv(d.at("conv_out"), h, model.out_channels, 3, Conv::same(3))
+    d.region(|s| end(s, groups, h, model.out_channels))
+}
+
+fn end(mut s: Scope<'_>, groups: usize, x: Act, cout: usize) -> Result<Act> {
+    let h = group_norm(s.at("conv_norm_out"), x, groups, EPS, true)?;
+    conv(s.at("conv_out"), h, cout, 3, Conv::same(3))
 }
 
 fn mid_block(mut s: Scope<'_>, model: &Model, x: Act) -> Result<Act> {

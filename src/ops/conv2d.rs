@@ -22,7 +22,7 @@ impl Conv {
     pub fn same(kernel: usize) -> Self {
         Conv { stride: 1, pad: [kernel / 2; 4] }
     }
-    /// Stride 2 with symmetric padding 1: PyTorch's Conv2d(3, stride 2, padding 1).
+    /// Stride 2 with symmetric padding 1: halves even sides with kernels of 3 and of 4.
     pub fn half() -> Self {
         Conv { stride: 2, pad: [1; 4] }
     }

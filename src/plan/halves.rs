@@ -10,7 +10,8 @@ use std::collections::{HashMap, HashSet};
 /// The temporaries of a plan that are stored as f16; none in f32.
 ///
 /// A temporary is one if every kernel that reads or writes it allows so for that binding. Values
-/// that share words by an in-place write are all halves or none. Single numbers stay f32, and so
+/// that share words by an in-place write, and copies of a value that was computed again, are all halves
+/// or none. Single numbers stay f32, and so
 /// does all that outlives a step or that the host reads: parameters, gradients of parameters,
 /// sums, inputs, outputs, states.
 #[derive(Debug, Default)]
@@ -25,7 +26,7 @@ impl Halves {
         for (from, to) in flat.iter().filter_map(|node| node.takes) {
             first.insert(to, first.get(&from).copied().unwrap_or(from));
         }
-        let first_of = |id: ValueId| first.get(&id).copied().unwrap_or(id);
+        let first_of = |id: ValueId| tape.original(first.get(&id).copied().unwrap_or(id));
         let (mut used, mut refused) = (HashSet::new(), HashSet::new());
         for node in flat {
             let allowed = node.kernel.half_ok();

@@ -4,6 +4,7 @@
 mod compile;
 mod dump;
 mod flatten;
+mod footprint;
 mod fuse;
 mod halves;
 mod lanes;
@@ -14,6 +15,7 @@ mod store;
 mod totals;
 
 pub use compile::{Options, Plan, PlanStats, Weights};
+pub use footprint::slot_bytes;
 pub use optimise::Optimiser;
 pub use ring::{RING_ROWS, RingRow};
 pub use slots::{Interval, assign};

@@ -115,6 +115,7 @@ impl Tape {
     /// A loss that is no scalar; an operation whose gradient does not depend on the incoming one; a
     /// parameter that no loss depends on.
     pub fn backward(&mut self, losses: &[(Act, f32)]) -> Result<()> {
+        self.drop_regions();
         for &(loss, weight) in losses {
             if self.shape(loss) != Shape::new(&[1])? {
                 return Err(Error::failed(format!("a loss is {}, no scalar", self.shape(loss))));
@@ -130,6 +131,7 @@ impl Tape {
             backward(self, dy)?;
             self.check_reachable(op, dy, first, &known)?;
         }
+        self.end_recomputation();
         for (index, param) in &self.params {
             if self.value(param.0).requires_grad && !self.grads.contains_key(&param.0) {
                 return Err(Error::failed(format!("no loss depends on parameter {index}")));

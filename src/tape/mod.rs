@@ -7,11 +7,14 @@
 mod backward;
 pub mod interpret;
 mod loss_scale;
+mod recompute;
 mod value;
 
 pub use crate::precision::Precision;
+pub use crate::recompute::Recompute;
 pub use backward::Target;
 pub use loss_scale::{GOOD_STEPS, LOSS_SCALE};
+pub use recompute::Region;
 pub use value::{Act, Home, Idx, Param, Value, ValueId};
 
 use crate::error::{Error, Result};
@@ -65,6 +68,7 @@ pub struct Tape {
     written: Vec<bool>,
     phase: Option<Phase>,
     precision: Precision,
+    recomputation: recompute::Recomputation,
     op: &'static str,
 }
 
@@ -271,6 +275,12 @@ impl Tape {
                 layout.storage.iter().map(|b| &b.name).collect::<Vec<_>>()
             )));
         }
+        let mut binds = binds.to_vec();
+        for (i, id) in binds.iter_mut().enumerate() {
+            if !layout.writes(i) {
+                *id = self.at_hand(*id)?;
+            }
+        }
         let mut writes = vec![];
         for (i, (&id, binding)) in binds.iter().zip(&layout.storage).enumerate() {
             let value = self.value(id);
@@ -299,7 +309,7 @@ impl Tape {
             writes.push(layout.writes(i));
         }
         let phase = self.phase.unwrap_or(Phase::Lane);
-        self.nodes.push(Node { kernel, binds: binds.to_vec(), writes, init, phase, op });
+        self.nodes.push(Node { kernel, binds, writes, init, phase, op });
         Ok(())
     }
 }

@@ -48,6 +48,7 @@ pub fn record(
     [batch, h, w, c]: [usize; 4],
 ) -> Result<Pass> {
     tape.set_precision(config.train.precision);
+    tape.set_recompute(config.train.recompute);
     let mut s = Scope::new(tape, table);
     let x = s.tape.input("x", &[batch, h, w, c])?;
     let pass = autoencoder::training(&mut s, config, x)?;

@@ -77,6 +77,7 @@ pub fn record(
     batch: usize,
 ) -> Result<()> {
     tape.set_precision(config.train.precision);
+    tape.set_recompute(config.train.recompute);
     let mut s = Scope::new(tape, table);
     let (loss, _) = record_loss(&mut s, config, grid, batch)?;
     tape.report("nats_per_token", loss)?;
