@@ -198,6 +198,7 @@ fn seen_as_by(
     ours.unit = theirs.unit;
     ours.percentiles = theirs.percentiles;
     ours.size.clone_from(&theirs.size);
+    ours.signal.clone_from(&theirs.signal);
     if *ours != before {
         console.line("data.norm and data.size are those of the tokenizer");
     }

@@ -1,16 +1,21 @@
 //! The autoencoder job, VQ-VAE or KL-VAE: steps, held-out metrics, reconstruction pictures.
 
-use super::codes::fill_batch;
+use super::codes::fill_batch_with;
+use super::critic::{self, Critic, HEARD};
 use super::evaluation::Evaluation;
 use super::session::Numbers;
 use super::{Console, Job, Material, RunFolder, Session, Snapshot, optimiser};
 use crate::config::{Bottleneck, Config, QuantiserKind};
+use crate::data::augment::{self, augment};
 use crate::data::batches::BatchOrder;
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::metrics::HeadUsage;
 use crate::model::autoencoder::{self, Pass};
+use crate::model::losses::{FOREGROUND, Term, foreground_mask};
 use crate::model::quantiser::{self, Book, FROZEN, LEVEL, of_head};
-use crate::model::{Scope, losses::Term};
+use crate::model::{Scope, discriminator};
+use crate::ops;
 use crate::plan::{Options, ParamTable, Plan, Store};
 use crate::report::{Colormap, reconstruction_grid, write_png};
 use crate::rng::{Rng, Stream};
@@ -38,6 +43,11 @@ pub struct AutoencoderJob {
     pub(super) books: Vec<Book>,
     /// Name and weight of the summands of the loss.
     weights: Vec<(String, f32)>,
+    critic: Option<Critic>,
+    /// Of the codes in the last evaluation.
+    pub(super) usage: Option<HeadUsage>,
+    /// Weights of the pixels of a lane, where the foreground counts more.
+    foreground: Vec<f32>,
 }
 
 /// Records the training step for micro-batches of `batch` images.
@@ -51,7 +61,16 @@ pub fn record(
     tape.set_recompute(config.train.recompute);
     let mut s = Scope::new(tape, table);
     let x = s.tape.input("x", &[batch, h, w, c])?;
-    let pass = autoencoder::training(&mut s, config, x)?;
+    let mut pass = autoencoder::training(&mut s, config, x)?;
+    let adversarial = discriminator::generator_terms(&mut s, &config.loss.adversarial, pass.image)?;
+    if !adversarial.is_empty() {
+        let heard = s.tape.input(HEARD, &[1])?;
+        for term in adversarial {
+            let value = ops::scale_by(s.tape, term.value, heard)?;
+            pass.terms.push(Term { value, ..term });
+        }
+        s.tape.output("image", pass.image)?;
+    }
     for Term { name, value, .. } in &pass.terms {
         tape.report(name, *value)?;
     }
@@ -93,6 +112,9 @@ impl AutoencoderJob {
             evaluation: None,
             books: vec![],
             weights: vec![],
+            critic: None,
+            usage: None,
+            foreground: vec![],
         })
     }
 
@@ -132,6 +154,10 @@ impl AutoencoderJob {
         let pass = record(&mut tape, &mut table, &self.config, dims)?;
         self.books = pass.searches.into_iter().map(|s| s.book).collect();
         self.weights = pass.terms.into_iter().map(|t| (t.name, t.weight)).collect();
+        let critic = match self.config.loss.adversarial.weight > 0.0 {
+            true => Some(critic::record(&mut table, &self.config, &dims)?),
+            false => None,
+        };
         let mut store = Store::new(device, table.clone(), self.config.train.seed)?;
         let options = Options {
             optimiser: Some(optimiser(&self.config.train)),
@@ -139,7 +165,9 @@ impl AutoencoderJob {
             ..Options::default()
         };
         let plan = Plan::compile(&mut store, &tape, &options, progress)?;
-
+        if let Some(tape) = critic {
+            self.critic = Some(Critic::compile(&mut store, &tape, &self.config, progress)?);
+        }
         let mut tape = Tape::new();
         self.record_evaluation(&mut tape, &mut table)?;
         self.compile_evaluation(&mut store, &tape, progress)?;
@@ -233,7 +261,11 @@ impl Job for AutoencoderJob {
     }
 
     fn meta(&self) -> Vec<(String, String)> {
-        vec![("scale".into(), serde_json::json!(self.data.images.scale).to_string())]
+        let images = &self.data.images;
+        vec![
+            ("scale".into(), serde_json::json!(images.scale).to_string()),
+            ("provenance".into(), serde_json::json!(images.provenance()).to_string()),
+        ]
     }
 
     fn start(&mut self, session: &mut Session, console: &mut Console) -> Result<()> {
@@ -257,14 +289,37 @@ impl Job for AutoencoderJob {
             self.rows_of = Some(step);
         }
         let micro = self.micro();
-        let rows = &self.rows[lane * micro..(lane + 1) * micro];
-        fill_batch(&self.data.images, rows, &mut self.pixels);
+        let (first, images) = (lane * micro, &self.data.images);
+        let (settings, shape) = (&self.config.data.augment, images.image_shape());
+        let seed = self.config.train.seed;
+        let change = |place: usize, image: &mut [f32]| {
+            if settings.is_on() {
+                augment(settings, image, shape, &mut augment::rng(seed, step, first + place));
+            }
+        };
+        fill_batch_with(images, &self.rows[first..first + micro], &mut self.pixels, change);
         store.write_f32(plan.input("x")?, &self.pixels)?;
+        if self.config.loss.foreground > 0.0 {
+            self.foreground.resize(self.pixels.len(), 0.0);
+            let extra = self.config.loss.foreground as f32;
+            foreground_mask(&self.pixels, images.image_len(), extra, &mut self.foreground);
+            store.write_f32(plan.input(FOREGROUND)?, &self.foreground)?;
+        }
+        if let Some(critic) = &self.critic {
+            critic.announce(store, plan, step)?;
+        }
         let q = &self.config.quantiser;
         let coded = self.config.model.bottleneck == Bottleneck::Vq;
         match coded && lane == 0 && q.level_dropout > 0.0 && q.residual_levels > 1 {
             true => self.drop_levels(store, plan, step),
             false => Ok(()),
+        }
+    }
+
+    fn after_lane(&mut self, store: &mut Store, plan: &Plan, step: u64, lane: usize) -> Result<()> {
+        match &self.critic {
+            Some(critic) => critic.learn(store, plan, &self.pixels, [step, lane as u64]),
+            None => Ok(()),
         }
     }
 
@@ -282,6 +337,14 @@ impl Job for AutoencoderJob {
 
     fn evaluate(&mut self, store: &mut Store) -> Result<Numbers> {
         self.measure(store, |_| {})
+    }
+
+    fn details(&self) -> serde_json::Value {
+        self.monitored()
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        self.diagnoses()
     }
 
     fn best(&self) -> (&'static str, bool) {

@@ -2,6 +2,7 @@
 
 use super::checkpoint::{Snapshot, Tensor};
 use crate::config::Config;
+use crate::data::provenance::Provenance;
 use crate::data::{Dataset, Pixels, Scale};
 use crate::device::Device;
 use crate::device::tuner::{Table, Tuner};
@@ -53,6 +54,14 @@ impl Tokenizer {
         text.map(|text| serde_json::from_str(text))
             .transpose()
             .map_err(|e| Error::disk("the checkpoint's scale of the data cannot be read").why(e))
+    }
+
+    /// How the pixels of the tokenizer's images came to be; checkpoints of older versions do not say.
+    pub fn provenance(&self) -> Result<Option<Provenance>> {
+        let text = self.snapshot.meta.get("provenance");
+        text.map(|text| Provenance::parse(text))
+            .transpose()
+            .map_err(|e| Error::disk("the checkpoint's provenance cannot be read").why(e))
     }
 
     /// Rows and columns of codes for the data. The codes of a place lie beside each other, so that
@@ -122,10 +131,21 @@ pub fn of_one_head(codes: &[u32], head: usize, heads: usize) -> Vec<u32> {
 
 /// Pixels of `rows` in [-1, 1]; a short batch is filled up with its last image.
 pub fn fill_batch(data: &Dataset, rows: &[u32], out: &mut [f32]) {
+    fill_batch_with(data, rows, out, |_, _| {});
+}
+
+/// As [`fill_batch`], with a change of every image, in [0, 1], by its place in the batch.
+pub fn fill_batch_with(
+    data: &Dataset,
+    rows: &[u32],
+    out: &mut [f32],
+    change: impl Fn(usize, &mut [f32]),
+) {
     let len = data.image_len();
     for (i, image) in out.chunks_exact_mut(len).enumerate() {
         let row = rows[i.min(rows.len() - 1)];
         data.image(row as usize, image);
+        change(i, image);
         image.iter_mut().for_each(|v| *v = *v * 2.0 - 1.0);
     }
 }

@@ -4,9 +4,10 @@ use super::autoencoder::AutoencoderJob;
 use super::codes::fill_batch;
 use super::session::Numbers;
 use crate::config::Bottleneck;
+use crate::data::Scale;
 use crate::error::{Error, Result};
 use crate::kernels::StepScalars;
-use crate::metrics::{CodeUsage, QualitySum};
+use crate::metrics::{HeadUsage, QualitySum, Scoring};
 use crate::model::quantiser::of_head;
 use crate::model::{Scope, autoencoder};
 use crate::plan::{Options, ParamTable, Plan, Store, Weights};
@@ -123,6 +124,22 @@ impl AutoencoderJob {
         Ok(())
     }
 
+    /// Decibels that pixels in [0, 1] stand for: as the data were made, or else as the settings say.
+    fn dynamic_range_db(&self) -> f64 {
+        let images = &self.data.images;
+        match (&images.signal, images.scale) {
+            (Some(transform), _) => transform.clip_db,
+            (None, Scale::MaxDb { clip_db, .. }) => clip_db,
+            _ => self.config.loss.dynamic_range_db,
+        }
+    }
+
+    /// What the images are and what they stand for.
+    pub fn scoring(&self) -> Scoring {
+        let dynamic_range_db = Some(self.dynamic_range_db());
+        Scoring { shape: self.data.images.image_shape(), dynamic_range_db }
+    }
+
     /// Metrics on the held-out images; `see` gets their reconstructions, a batch at a time.
     ///
     /// Of several heads `codes_used` is the sum, `perplexity` the mean and `coverage` the least.
@@ -133,33 +150,44 @@ impl AutoencoderJob {
     ) -> Result<Numbers> {
         let data = self.data.clone();
         let heads = self.config.quantiser.heads();
-        let mut quality = QualitySum::new(data.images.image_shape());
-        let mut usage = vec![CodeUsage::new(self.config.model.num_vq_embeddings); heads];
+        let mut quality = QualitySum::with_scoring(self.scoring());
+        let mut usage = HeadUsage::new(&vec![self.config.model.num_vq_embeddings; heads]);
         let (mut nats, mut images) = (0.0, 0usize);
         self.run_evaluation(store, &data.split.test, |batch| {
             see(batch.outputs);
             quality.add(batch.targets, batch.outputs);
             nats += batch.kl.iter().sum::<f64>();
             images += batch.rows.len();
-            usage.iter_mut().zip(batch.codes).try_for_each(|(usage, codes)| usage.add(codes))
+            let mut codes = batch.codes.iter().enumerate();
+            codes.try_for_each(|(head, codes)| usage.add(head, codes))
         })?;
         let Some(q) = quality.mean() else { return Ok(vec![]) };
         let mut numbers: Numbers = vec![("psnr".into(), q.psnr)];
         numbers.extend(q.ssim.map(|v| ("ssim".into(), v)));
-        numbers.extend(q.foreground_psnr.map(|v| ("foreground_psnr".into(), v)));
+        for (name, value) in [
+            ("ms_ssim", q.ms_ssim),
+            ("foreground_psnr", q.foreground_psnr),
+            ("db_mae", q.db_mae),
+            ("lsd", q.lsd),
+            ("centroid_error", q.centroid_error),
+            ("bandwidth_error", q.bandwidth_error),
+        ] {
+            numbers.extend(value.map(|v| (name.into(), v)));
+        }
         if self.config.model.bottleneck == Bottleneck::Kl {
             let nats = nats / images.max(1) as f64;
             numbers.push(("kl".into(), nats));
             numbers.push(("bits_per_image".into(), nats / std::f64::consts::LN_2));
             return Ok(numbers);
         }
-        let each: Vec<_> = usage.iter().map(CodeUsage::summary).collect();
+        let each = usage.summaries();
         let used: usize = each.iter().map(|u| u.unique).sum();
         let perplexity = each.iter().map(|u| u.perplexity).sum::<f64>() / heads as f64;
         let coverage = each.iter().map(|u| u.coverage).fold(f64::INFINITY, f64::min);
         numbers.push(("codes_used".into(), used as f64));
         numbers.push(("perplexity".into(), perplexity));
         numbers.push(("coverage".into(), coverage));
+        self.usage = Some(usage);
         Ok(numbers)
     }
 }

@@ -40,6 +40,16 @@ pub trait Job {
     }
     /// Writes the inputs of one lane.
     fn feed(&mut self, store: &mut Store, plan: &Plan, step: u64, lane: usize) -> Result<()>;
+    /// After one lane of a step.
+    fn after_lane(
+        &mut self,
+        _store: &mut Store,
+        _plan: &Plan,
+        _step: u64,
+        _lane: usize,
+    ) -> Result<()> {
+        Ok(())
+    }
     /// After a step: what is not part of the plan (dead codes).
     fn after(&mut self, _store: &mut Store, _plan: &Plan, _step: u64) -> Result<()> {
         Ok(())
@@ -48,6 +58,14 @@ pub trait Job {
     fn loss(&self, scalars: &[(String, f32)]) -> f64;
     /// Metrics on held-out data.
     fn evaluate(&mut self, store: &mut Store) -> Result<Numbers>;
+    /// What else the last evaluation told, for `metrics.jsonl`: an object, or null.
+    fn details(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+    /// What the user should be told of the last evaluation.
+    fn remarks(&self) -> Vec<String> {
+        vec![]
+    }
     /// The metric that names the best checkpoint, and whether more is better.
     fn best(&self) -> (&'static str, bool);
     /// Writes pictures into the folder.
@@ -134,6 +152,7 @@ impl Session {
             job.feed(&mut self.store, &self.plan, self.step, lane)?;
             let scalars = step_scalars(&self.config.train, self.step, lane, RING_ROWS);
             self.plan.run_lane(&mut self.store, lane, &scalars)?;
+            job.after_lane(&mut self.store, &self.plan, self.step, lane)?;
         }
         job.after(&mut self.store, &self.plan, self.step)?;
         self.step += 1;
@@ -277,6 +296,14 @@ impl Session {
         let mut line = serde_json::json!({ "step": self.step });
         for (name, value) in &numbers {
             line["eval"][name] = serde_json::json!(value);
+        }
+        if let serde_json::Value::Object(details) = job.details() {
+            for (name, value) in details {
+                line["eval"][name] = value;
+            }
+        }
+        for remark in job.remarks() {
+            console.line(&remark);
         }
         if let Some(folder) = &mut self.folder {
             folder.metric(&line)?;
