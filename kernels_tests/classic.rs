@@ -15,9 +15,12 @@ use vqforge::plan::{Kind, Options, ParamInit, ParamTable, Plan, RING_ROWS, Store
 use vqforge::tape::Tape;
 use vqforge::train::{autoencoder, optimiser, step_scalars};
 
-/// Weights are as many times larger than those of a fresh model, so that latents differ from pixel to
-/// pixel and many codes are chosen from the first step on.
-const GAIN: f32 = 2.5;
+/// How a run starts: its weights are `gain` times as large as those of a fresh model, so that latents
+/// differ from pixel to pixel and many codes are chosen; codes lie in [-codes, codes).
+struct Start {
+    gain: f32,
+    codes: f32,
+}
 
 /// Number `counter` of the stream `name`: a multiple of 2^-23 in [-1, 1).
 fn noise(name: &str, counter: usize) -> f32 {
@@ -40,6 +43,7 @@ fn settings(sets: &[&str]) -> Config {
 /// Reconstruction and commitment of every step; `batch(step)` gives the pixels.
 fn train(
     config: &Config,
+    start: Start,
     steps: u64,
     side: usize,
     batch: impl Fn(u64) -> Vec<f32>,
@@ -51,14 +55,14 @@ fn train(
     let plan = ok(Plan::compile(&mut store, &tape, &options, &mut |_, _| {}));
     for (i, spec) in store.table().specs().to_vec().into_iter().enumerate() {
         let ParamInit::Uniform(bound) = spec.init else { panic!("{}: {:?}", spec.name, spec.init) };
-        let gain = if spec.shape.rank() == 4 { GAIN } else { 1.0 };
+        let gain = if spec.shape.rank() == 4 { start.gain } else { 1.0 };
         let of = |k| bound * noise(&spec.name, k) * gain;
         let data: Vec<f32> = (0..spec.shape.elements()).map(of).collect();
         ok(store.write_param(Kind::Param, i, &data));
     }
     // Every average starts as if each code had been chosen once.
     let (k, d) = (config.model.num_vq_embeddings, config.model.vq_embed_dim);
-    let codes: Vec<f32> = (0..k * d).map(|i| 0.25 * noise(CODEBOOK, i)).collect();
+    let codes: Vec<f32> = (0..k * d).map(|i| start.codes * noise(CODEBOOK, i)).collect();
     for (name, data) in [(CODEBOOK, &codes), (EMA_M, &codes), (EMA_N, &vec![1.0; k])] {
         let range = ok(store.find_state(name));
         ok(store.write_f32(range, data));
@@ -70,7 +74,9 @@ fn train(
         ok(plan.run_lane(&mut store, 0, &scalars));
         let row = ok(plan.read_ring(&mut store, step..step + 1)).remove(0);
         let of = |name: &str| row.scalars.iter().find(|(n, _)| n == name).expect("a loss").1;
-        losses.push([of("reconstruction"), of("commitment")]);
+        let [reconstruction, commitment] = [of("reconstruction"), of("commitment")];
+        println!("step {step}: reconstruction {reconstruction}, commitment {commitment}");
+        losses.push([reconstruction, commitment]);
     }
     losses
 }
@@ -105,7 +111,8 @@ fn twenty_losses_of_torch() {
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{e}"));
     let record: Value = serde_json::from_str(&text).expect("json");
     let of = |name: &str, step: usize| record[name][step].as_f64().expect("a loss");
-    let losses = train(&config, 20, 16, |step| image_batch(step, 8, 16));
+    let losses =
+        train(&config, Start { gain: 2.5, codes: 0.25 }, 20, 16, |step| image_batch(step, 8, 16));
     let mut worst = 0.0f64;
     for (step, loss) in losses.iter().enumerate() {
         for (name, got) in ["reconstruction", "commitment"].into_iter().zip(loss) {
@@ -119,22 +126,24 @@ fn twenty_losses_of_torch() {
 }
 
 /// The shipped settings on the images of the file at `VQFORGE_TWIN` (`images` [n, h, w, 1] in [-1, 1],
-/// `order` [steps, batch]); the losses are written beside it.
+/// `order` [steps, batch], `start`: gain and codes); the losses are written beside it.
 #[test]
 #[ignore = "minutes, and needs images and a twin to compare with"]
 fn losses_on_given_images() {
     let path = PathBuf::from(std::env::var_os("VQFORGE_TWIN").expect("VQFORGE_TWIN"));
     let file = Fixture::open(&path);
     let (images, order) = (file.f32("images"), file.index("order"));
+    let start = file.f32("start");
     let (side, steps) = (file.dim("images", 1), file.dim("order", 0));
     let config = settings(&[]);
     let batch = config.train.batch;
     assert_eq!(file.dim("order", 1), batch);
-    let losses = train(&config, steps as u64, side, |step| {
-        let rows = &order[step as usize * batch..][..batch];
-        let image = |&row: &u32| &images[row as usize * side * side..][..side * side];
-        rows.iter().flat_map(image).copied().collect()
-    });
+    let losses =
+        train(&config, Start { gain: start[0], codes: start[1] }, steps as u64, side, |step| {
+            let rows = &order[step as usize * batch..][..batch];
+            let image = |&row: &u32| &images[row as usize * side * side..][..side * side];
+            rows.iter().flat_map(image).copied().collect()
+        });
     let column = |i: usize| losses.iter().map(|l| l[i]).collect::<Vec<_>>();
     let text = json!({ "reconstruction": column(0), "commitment": column(1) }).to_string();
     std::fs::write(path.with_extension("losses.json"), text).expect("write");

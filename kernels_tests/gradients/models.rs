@@ -151,7 +151,7 @@ fn fill(g: &mut Graph, tiny: Tiny, batch: usize) {
 /// the way the training tape itself is run at every displaced point: no code may flip.
 #[test]
 fn whole_vqvae() {
-    for tiny in [Tiny::VqVae, Tiny::VqVaeByGradient, Tiny::Classic, Tiny::VqModel] {
+    for tiny in [Tiny::VqVae, Tiny::VqVaeByGradient, Tiny::VqModel] {
         let config = tiny.config(1);
         let (model, kind) = (&config.model, config.quantiser.kind);
         let beta = model.commitment_cost as f32;
