@@ -3,6 +3,7 @@
 mod begin;
 mod bench;
 mod common;
+mod compare;
 mod data;
 mod demo;
 mod devices;
@@ -31,6 +32,7 @@ const SHORT: &str =
   devices, bench       what to compute on, and how fast it is
   data                 look at data, or simulate some
   train                train a VQ-VAE, then a diffusion over its codes
+  compare              VQ-VAE or KL-VAE: train both, judge, report
   sample, reconstruct  use what was trained
   report               a run as one HTML page: curves, pictures, settings
   COMMAND --help       more about a command
@@ -66,6 +68,8 @@ enum Command {
     Reconstruct(reconstruct::Args),
     /// A run as one HTML page: curves, pictures, settings.
     Report(report::Args),
+    /// VQ-VAE or KL-VAE: trains both on the same data and judges.
+    Compare(compare::Args),
     /// How fast the kernels are here, and whether they are right.
     Bench(bench::Args),
 }
@@ -88,6 +92,10 @@ pub fn run() -> ExitCode {
         Command::Reconstruct(args) => reconstruct::run(args),
         Command::Report(args) => report::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Compare(args) => match compare::run(args) {
+            Ok(decision) => return ExitCode::from(u8::try_from(decision.exit_code()).unwrap_or(1)),
+            Err(e) => Err(e),
+        },
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

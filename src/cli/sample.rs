@@ -85,7 +85,7 @@ pub fn open(run: &Path, n: usize, device: &DeviceArgs, console: &mut Console) ->
     let second = device.open(None, console)?;
     let generator = Generator::new(&config, grid, n, weights, &mut store, &tokenizer, second)?;
     let r = tokenizer.config.model.reduction();
-    let shape = [rows * r, cols * r, tokenizer.config.model.out_channels];
+    let shape = [rows * r, cols / tokenizer.heads() * r, tokenizer.config.model.out_channels];
     Ok(Opened { store, generator, grid, class_names, shape })
 }
 

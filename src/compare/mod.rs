@@ -1,0 +1,14 @@
+//! A comparison of autoencoders: the same data, backbone, seeds and steps for every arm, then a verdict
+//! with its statistics ([`crate::verdict`]) and a report.
+
+mod arms;
+mod assemble;
+mod outcome;
+mod report;
+mod subjects;
+
+pub use arms::{ArmSpec, vae_arms, vq_arms};
+pub use assemble::{Assembled, assemble};
+pub use outcome::{Outcome, examine};
+pub use report::{Pictures, html, markdown};
+pub use subjects::subjects;

@@ -1,0 +1,311 @@
+//! The report of a comparison: as a page, and as text.
+
+use super::arms::ArmSpec;
+use super::assemble::Assembled;
+use super::outcome::Outcome;
+use crate::error::{Error, Result};
+use crate::metrics::ImageScores;
+use crate::report::chart::{AxisSpec, Chart, Mark, Series};
+use crate::report::html::{Block, Picture, Report, Section, Tone};
+use crate::report::scale::Scale;
+use crate::report::{Colormap, Grid, codes, encode};
+use crate::verdict::{ArmKind, Decision};
+
+/// Held-out images and what the arms, trained with the first seed, made of them; in [0, 1].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pictures {
+    /// `[height, width, channels]`.
+    pub shape: [usize; 3],
+    pub originals: Vec<f32>,
+    /// Arm and reconstructions of the same images.
+    pub made: Vec<(String, Vec<f32>)>,
+}
+
+/// One arm over all of its seeds.
+struct Row<'a> {
+    spec: &'a ArmSpec,
+    outcomes: Vec<&'a Outcome>,
+}
+
+impl Row<'_> {
+    /// Mean over seeds and images of what is defined.
+    fn mean(&self, of: impl Fn(&ImageScores) -> Option<f64>) -> Option<f64> {
+        let values: Vec<f64> =
+            self.outcomes.iter().flat_map(|o| o.scores.iter().filter_map(&of)).collect();
+        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    }
+
+    /// Mean PSNR of every seed.
+    fn psnrs(&self) -> Vec<f64> {
+        let mean = |o: &&Outcome| {
+            o.scores.iter().map(ImageScores::psnr_capped).sum::<f64>()
+                / o.scores.len().max(1) as f64
+        };
+        self.outcomes.iter().map(mean).collect()
+    }
+
+    fn bits(&self) -> f64 {
+        self.outcomes.iter().map(|o| o.bits).sum::<f64>() / self.outcomes.len().max(1) as f64
+    }
+
+    /// Mean over seeds and heads.
+    fn usage(&self, of: impl Fn(&crate::metrics::Usage) -> f64) -> Option<f64> {
+        let values: Vec<f64> = self.outcomes.iter().flat_map(|o| o.usage.iter().map(&of)).collect();
+        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    }
+}
+
+fn rows<'a>(arms: &'a [ArmSpec], outcomes: &'a [Outcome]) -> Vec<Row<'a>> {
+    let own = |spec: &ArmSpec| outcomes.iter().filter(|o| o.arm == spec.name).collect();
+    arms.iter().map(|spec| Row { spec, outcomes: own(spec) }).collect()
+}
+
+const HEAD: [&str; 14] = [
+    "arm",
+    "PSNR dB",
+    "range over seeds",
+    "SSIM",
+    "MS-SSIM",
+    "foreground PSNR dB",
+    "LSD dB",
+    "centroid error bins",
+    "bandwidth error bins",
+    "bits an image",
+    "codes in use",
+    "coverage",
+    "perplexity",
+    "parameters",
+];
+
+fn cells(row: &Row<'_>) -> Vec<String> {
+    let fixed = |value: Option<f64>, digits: usize| match value {
+        Some(value) => format!("{value:.digits$}"),
+        None => String::new(),
+    };
+    let psnrs = row.psnrs();
+    let least = psnrs.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = psnrs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let percent = row.usage(|u| 100.0 * u.unique_share);
+    vec![
+        row.spec.name.clone(),
+        fixed(row.mean(|s| Some(s.psnr_capped())), 2),
+        format!("{least:.2} to {most:.2}"),
+        fixed(row.mean(|s| s.ssim), 3),
+        fixed(row.mean(|s| s.ms_ssim), 3),
+        fixed(row.mean(|s| s.foreground_psnr), 2),
+        fixed(row.mean(|s| s.lsd), 2),
+        fixed(row.mean(|s| s.centroid_error), 2),
+        fixed(row.mean(|s| s.bandwidth_error), 2),
+        format!("{:.0}", row.bits()),
+        percent.map(|p| format!("{p:.1} %")).unwrap_or_default(),
+        fixed(row.usage(|u| u.coverage), 2),
+        fixed(row.usage(|u| u.perplexity), 1),
+        row.outcomes.first().map(|o| o.parameters.to_string()).unwrap_or_default(),
+    ]
+}
+
+/// The comparison as Markdown.
+pub fn markdown(
+    arms: &[ArmSpec],
+    outcomes: &[Outcome],
+    result: &Assembled,
+    facts: &[(String, String)],
+) -> String {
+    let mut text = format!("# {}: {}\n\n", result.verdict.decision.name(), result.deciding);
+    text.push_str(&result.verdict.to_string());
+    text.push_str("\n\n## Arms\n\n");
+    text.push_str(&format!("| {} |\n|{}\n", HEAD.join(" | "), "---|".repeat(HEAD.len())));
+    for row in rows(arms, outcomes) {
+        text.push_str(&format!("| {} |\n", cells(&row).join(" | ")));
+    }
+    text.push_str(&format!("\nThe mean training image scores {:.2} dB.\n", result.floor));
+    for note in &result.notes {
+        text.push_str(&format!("\n* {note}"));
+    }
+    text.push_str("\n\n## Circumstances\n\n");
+    facts.iter().for_each(|(name, value)| text.push_str(&format!("* {name}: {value}\n")));
+    text
+}
+
+/// The comparison as a page of its own.
+pub fn html(
+    arms: &[ArmSpec],
+    outcomes: &[Outcome],
+    result: &Assembled,
+    pictures: &Pictures,
+    facts: &[(String, String)],
+) -> Result<String> {
+    let rows = rows(arms, outcomes);
+    let decision = result.verdict.decision;
+    let tone = match decision {
+        Decision::ContinueVq => Tone::Good,
+        Decision::Hybrid => Tone::Neutral,
+        Decision::StayContinuous => Tone::Bad,
+        Decision::Inconclusive => Tone::Warn,
+    };
+    let mut verdict = vec![
+        Block::Verdict {
+            tone,
+            title: decision.name().into(),
+            text: result.verdict.reasons.last().cloned().unwrap_or_default(),
+        },
+        Block::List(result.verdict.reasons.clone()),
+        Block::Table {
+            head: strings(&["rule", "quantity", "mean dB", "95 % interval", "alone it would say"]),
+            rows: rules(result),
+        },
+    ];
+    let notes = [&result.verdict.notes[..], &result.notes].concat();
+    if !notes.is_empty() {
+        verdict.push(Block::List(notes));
+    }
+    let each = result.verdicts.iter().map(|(name, v)| {
+        vec![name.clone(), v.decision.name().into(), v.reasons.last().cloned().unwrap_or_default()]
+    });
+    verdict.push(Block::Folded {
+        title: "Every arm with codes by itself".into(),
+        blocks: vec![Block::Table {
+            head: strings(&["arm", "verdict", "why"]),
+            rows: each.collect(),
+        }],
+    });
+    let table = Block::Table { head: strings(&HEAD), rows: rows.iter().map(cells).collect() };
+    let floor = format!(
+        "Means over held-out images and seeds. The mean training image scores {:.2} dB.",
+        result.floor
+    );
+    let sections = vec![
+        Section::new("Verdict", verdict),
+        Section::new(
+            "Arms",
+            vec![Block::Text(floor), table, Block::Charts(vec![rate_chart(&rows)])],
+        ),
+        Section::new("Pictures", vec![Block::Images(grids(result, &rows, pictures)?)]),
+        Section::new("Codebooks", vec![Block::Charts(histograms(&rows))]),
+        Section::new("Circumstances", vec![Block::Facts(facts.to_vec())]),
+    ];
+    let report = Report {
+        title: "VQ-VAE or KL-VAE".into(),
+        subtitle: format!("{} arms, {} runs", arms.len(), outcomes.len()),
+        sections,
+        footer: format!("vqforge {}", env!("CARGO_PKG_VERSION")),
+    };
+    Ok(report.html())
+}
+
+fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(ToString::to_string).collect()
+}
+
+fn rules(result: &Assembled) -> Vec<Vec<String>> {
+    let row = |outcome: &crate::verdict::RuleOutcome| {
+        let (mean, interval) = match (&outcome.interval, &outcome.not_judged) {
+            (Some(i), _) => {
+                (format!("{:+.2}", i.mean), format!("{:+.2} to {:+.2}", i.lower, i.upper))
+            }
+            (None, why) => (String::new(), why.clone().unwrap_or_default()),
+        };
+        let decides = if outcome.rule == result.verdict.rule { " (decides)" } else { "" };
+        vec![
+            format!("{}{decides}", outcome.rule.name()),
+            outcome.quantity.clone(),
+            mean,
+            interval,
+            outcome.decision.name().into(),
+        ]
+    };
+    result.verdict.rules.iter().map(row).collect()
+}
+
+/// PSNR of every seed over the bits of an image.
+fn rate_chart(rows: &[Row<'_>]) -> Chart {
+    let series = rows.iter().enumerate().map(|(colour, row)| Series {
+        name: row.spec.name.clone(),
+        mark: Mark::Dots,
+        colour,
+        points: row.outcomes.iter().zip(row.psnrs()).map(|(o, p)| (o.bits.max(1.0), p)).collect(),
+    });
+    let mut series: Vec<Series> = series.collect();
+    let mut curve: Vec<(f64, f64)> = rows
+        .iter()
+        .filter(|row| row.spec.kind == ArmKind::Vae)
+        .map(|row| {
+            (row.bits().max(1.0), row.psnrs().iter().sum::<f64>() / row.psnrs().len() as f64)
+        })
+        .collect();
+    curve.sort_by(|a, b| a.0.total_cmp(&b.0));
+    series.push(Series {
+        name: "KL-VAEs".into(),
+        mark: Mark::Line,
+        colour: rows.len(),
+        points: curve,
+    });
+    Chart {
+        title: "Quality over rate".into(),
+        description: "PSNR in dB of every arm and seed over bits an image".into(),
+        x: AxisSpec { label: "bits an image".into(), scale: Scale::Log, from_zero: false },
+        y: AxisSpec { label: "PSNR, dB".into(), ..AxisSpec::default() },
+        series,
+        ..Chart::default()
+    }
+}
+
+/// For the deciding arm and the best KL-VAE: originals, both reconstructions and both errors.
+fn grids(result: &Assembled, rows: &[Row<'_>], pictures: &Pictures) -> Result<Vec<Picture>> {
+    let len = pictures.shape.iter().product::<usize>().max(1);
+    let columns = pictures.originals.len() / len;
+    let find = |name: &str| pictures.made.iter().find(|(n, _)| n == name).map(|(_, p)| p);
+    let mean = |row: &&Row<'_>| row.psnrs().iter().sum::<f64>() / row.psnrs().len().max(1) as f64;
+    let best = rows
+        .iter()
+        .filter(|row| row.spec.kind == ArmKind::Vae)
+        .max_by(|a, b| mean(a).total_cmp(&mean(b)))
+        .map(|row| row.spec.name.as_str());
+    let mut out = vec![];
+    if let (Some(vae), Some(vq)) = (best, find(&result.deciding))
+        && let Some(continuous) = find(vae)
+    {
+        let error = |made: &[f32]| -> Vec<f32> {
+            pictures.originals.iter().zip(made).map(|(a, b)| (a - b).abs()).collect()
+        };
+        let sheet = [&pictures.originals, vq, &error(vq), continuous, &error(continuous)];
+        let sheet: Vec<f32> = sheet.into_iter().flatten().copied().collect();
+        out.push(picture(
+            &sheet,
+            [5, columns],
+            pictures.shape,
+            format!(
+                "From top to bottom: original, {}, its error, {vae}, its error",
+                result.deciding
+            ),
+        )?);
+    }
+    let mut sheet = pictures.originals.clone();
+    pictures.made.iter().for_each(|(_, made)| sheet.extend_from_slice(made));
+    let names: Vec<_> = pictures.made.iter().map(|(name, _)| name.as_str()).collect();
+    let caption = format!("From top to bottom: original, {}", names.join(", "));
+    out.push(picture(&sheet, [1 + names.len(), columns], pictures.shape, caption)?);
+    Ok(out)
+}
+
+fn picture(
+    images: &[f32],
+    [rows, columns]: [usize; 2],
+    shape: [usize; 3],
+    caption: String,
+) -> Result<Picture> {
+    let sheet = Grid::new(rows, columns, shape).scaled(2).coloured(Colormap::Perceptual);
+    let png = encode(&sheet.draw(images)?)
+        .map_err(|e| Error::failed("the picture cannot be encoded").why(e))?;
+    Ok(Picture { caption, png })
+}
+
+/// Use of the codes of every arm that has any, with its first seed.
+fn histograms(rows: &[Row<'_>]) -> Vec<Chart> {
+    let coded = rows.iter().filter_map(|row| {
+        let first = row.outcomes.first().filter(|o| !o.counts.is_empty())?;
+        let chart = codes::usage(&first.counts);
+        Some(Chart { title: format!("{}: {}", row.spec.name, chart.title), ..chart })
+    });
+    coded.collect()
+}
