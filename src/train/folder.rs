@@ -1,6 +1,7 @@
 //! The run folder: `runs/<name>[-N]/` with everything a run leaves behind.
 
 use super::Console;
+use super::events::Events;
 use crate::config::Config;
 use crate::data::atomic::write_atomically;
 use crate::error::{Error, Result};
@@ -22,6 +23,7 @@ pub struct RunFolder {
     metrics: File,
     /// The step up to which a continued run keeps the lines that are there, and its own so far.
     rewound: Option<(u64, String)>,
+    events: Events,
     /// Held for as long as the run lives.
     _lock: File,
 }
@@ -98,7 +100,7 @@ impl RunFolder {
         remove_leftovers(&path);
         let metrics = path.join(METRICS);
         let metrics = OpenOptions::new().create(true).append(true).open(metrics).map_err(bad)?;
-        Ok(RunFolder { path, metrics, rewound: None, _lock: lock })
+        Ok(RunFolder { path, metrics, rewound: None, events: Events::default(), _lock: lock })
     }
 
     pub fn path(&self) -> &Path {
@@ -134,6 +136,7 @@ impl RunFolder {
 
     /// Appends one line to metrics.jsonl.
     pub fn metric(&mut self, line: &serde_json::Value) -> Result<()> {
+        self.events.record(&self.path, line)?;
         if let Some((_, waiting)) = &mut self.rewound {
             // Writing to a String cannot fail.
             let _ = writeln!(waiting, "{line}");
@@ -144,6 +147,7 @@ impl RunFolder {
 
     /// Makes the metrics durable: a checkpoint must not outlive the numbers that led to it.
     pub fn sync_metrics(&mut self) -> Result<()> {
+        self.events.flush()?;
         let Some((step, waiting)) = self.rewound.take() else {
             return self.metrics.sync_data().map_err(|e| self.bad_metrics(e));
         };
@@ -155,10 +159,16 @@ impl RunFolder {
         Ok(())
     }
 
+    /// Tells TensorBoard the pictures that were made of a step.
+    pub fn pictured(&mut self, step: u64) -> Result<()> {
+        self.events.pictures(&self.path, &self.path.join(SAMPLES), step)
+    }
+
     /// Drops the metrics of steps that a resumed run will do again: at the next
     /// [`sync_metrics`](Self::sync_metrics), for until its first checkpoint the run may still be
     /// continued from a later one. Lines told in between wait in memory.
     pub fn rewind_metrics(&mut self, step: u64) -> Result<()> {
+        self.events.continued = Some(step).filter(|&step| step > 0);
         let (all, kept) = self.metrics_until(step)?;
         self.rewound = (kept.as_bytes() != all).then(|| (step, String::new()));
         Ok(())

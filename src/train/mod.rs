@@ -10,6 +10,7 @@ pub mod console;
 mod critic;
 pub mod diffusion;
 mod evaluation;
+mod events;
 pub mod folder;
 pub mod generate;
 mod monitor;

@@ -9,6 +9,7 @@ use crate::device::tuner::{Table, Tuner};
 use crate::error::{Error, Kind, Result};
 use crate::kernels::grad_ctl::LossScaling;
 use crate::plan::{Plan, RING_ROWS, Store};
+use crate::report;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -201,14 +202,18 @@ impl Session {
                 (numbers, better) = self.evaluate(job, console)?;
             }
             if (last || due(train.sample_every))
-                && let Some(folder) = &self.folder
+                && let Some(folder) = &mut self.folder
             {
                 job.pictures(&mut self.store, &folder.file(SAMPLES), step)?;
+                folder.pictured(step)?;
                 self.keep_choices(job)?;
             }
             if saving {
                 self.save(job, better, evaluating)?;
                 saved = Instant::now();
+            }
+            if let Some(folder) = self.folder.as_ref().filter(|_| evaluating) {
+                report::write_results(folder.path())?;
             }
             if let Some(kind) = stopping.filter(|_| !last) {
                 return Err(self.stopped(kind, job.kind()));
