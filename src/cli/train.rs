@@ -18,7 +18,14 @@ use vqforge::train::{Console, Job, Material, Pause, RunFolder, Session, Snapshot
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// An autoencoder with codes
-    Vqvae(Common),
+    Vqvae {
+        #[command(flatten)]
+        common: Common,
+        /// Where the codebook collapses, begin anew: with revival, then fewer codes, then shorter ones,
+        /// then with fsq
+        #[arg(long)]
+        auto_remedy: bool,
+    },
     /// An autoencoder with Gaussian latents
     Klvae(Common),
     /// Masked diffusion over the codes of a VQ-VAE run
@@ -69,12 +76,15 @@ pub const CODES: &str = "codes.safetensors";
 
 pub fn run(command: &Command) -> Result<()> {
     stop::install()?;
-    let (Command::Vqvae(common) | Command::Klvae(common) | Command::Diffusion { common, .. }) =
-        command;
+    let (Command::Vqvae { common, .. }
+    | Command::Klvae(common)
+    | Command::Diffusion { common, .. }) = command;
     let mut console = Console::new(common.device.quiet);
     let outcome = match command {
-        Command::Vqvae(common) => autoencoder(common, Bottleneck::Vq, &mut console),
-        Command::Klvae(common) => autoencoder(common, Bottleneck::Kl, &mut console),
+        Command::Vqvae { common, auto_remedy } => {
+            autoencoder(common, Bottleneck::Vq, *auto_remedy, &mut console)
+        }
+        Command::Klvae(common) => autoencoder(common, Bottleneck::Kl, false, &mut console),
         Command::Diffusion { common, tokenizer } => {
             diffusion(common, tokenizer.as_deref(), &mut console)
         }
@@ -99,26 +109,48 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
     }
 }
 
-fn autoencoder(args: &Common, bottleneck: Bottleneck, console: &mut Console) -> Result<()> {
+fn autoencoder(
+    args: &Common,
+    bottleneck: Bottleneck,
+    auto_remedy: bool,
+    console: &mut Console,
+) -> Result<()> {
     let kind = match bottleneck {
         Bottleneck::Vq => "vqvae",
         Bottleneck::Kl => "klvae",
     };
-    let start = args.start(kind, console)?;
+    let mut start = args.start(kind, console)?;
     if start.config.model.bottleneck != bottleneck {
         let theirs = start.config.model.bottleneck;
         return Err(Error::usage(format!("these settings are not of a {kind}"))
             .why(format!("model.bottleneck is {theirs:?}"))
             .help("train vqvae wants \"vq\" there, train klvae \"kl\""));
     }
-    let device = args.device.announce_with(start.choices.as_ref(), console)?;
     let data = material(&start.config, &start.data, None, console)?;
-    let mut job = AutoencoderJob::new(start.config.clone(), data.clone())?;
-    for warning in job.warnings() {
-        console.line(&warning);
+    let mut tried = vec![];
+    loop {
+        let (config, name) = (start.config.clone(), start.data.clone());
+        let device = args.device.announce_with(start.choices.as_ref(), console)?;
+        let mut job = AutoencoderJob::new(config.clone(), data.clone())?;
+        if auto_remedy {
+            job.remedy_collapse(tried.clone());
+        }
+        for warning in job.warnings() {
+            console.line(&warning);
+        }
+        let session = job.session(device, None, &mut preparing(console))?;
+        let (run, anew) = finish(args, start, &data, session, &mut job, &mut |_| Ok(()), console)?;
+        let (Some(run), Some(setting)) = (run, anew) else { return Ok(()) };
+        console.line(&format!("the codebook has collapsed; the run begins anew with {setting}"));
+        let folder = RunFolder::open(&run)?;
+        folder.forget_checkpoints()?;
+        let change = setting.trim_start_matches("--set ").to_string();
+        let config = Config::parse("settings", &config.to_toml()?, &[change])?;
+        let (snapshot, choices) = (None, None);
+        start =
+            Start { config, data: name, snapshot, folder: Some(folder), run: Some(run), choices };
+        tried.push(setting);
     }
-    let session = job.session(device, None, &mut preparing(console))?;
-    finish(args, start, &data, session, &mut job, &mut |_| Ok(()), console)
 }
 
 fn diffusion(args: &Common, tokenizer: Option<&Path>, console: &mut Console) -> Result<()> {
@@ -149,7 +181,7 @@ fn diffusion(args: &Common, tokenizer: Option<&Path>, console: &mut Console) -> 
     let config = start.config.clone();
     let mut job = DiffusionJob::new(config, data.clone(), mine, numbers, Box::new(open))?;
     let session = job.session(device, None, &mut preparing(console))?;
-    finish(args, start, &data, session, &mut job, &mut keep, console)
+    finish(args, start, &data, session, &mut job, &mut keep, console).map(drop)
 }
 
 /// Leaves in the folder of a diffusion what it was made from.
@@ -210,7 +242,8 @@ fn seen_as_by(
     tokenizer.scale()
 }
 
-/// Trains: from here on files are written, by `keep` those that the job wants in the folder.
+/// Trains: from here on files are written, by `keep` those that the job wants in the folder. Gives the
+/// run folder, unless in a dry run, and the setting to change if the run should begin anew.
 fn finish(
     args: &Common,
     start: Start,
@@ -219,7 +252,7 @@ fn finish(
     job: &mut dyn Job,
     keep: &mut dyn FnMut(&RunFolder) -> Result<()>,
     console: &mut Console,
-) -> Result<()> {
+) -> Result<(Option<PathBuf>, Option<String>)> {
     let stats = session.plan.stats;
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     console.line(&format!(
@@ -239,7 +272,8 @@ fn finish(
         origin.compare(&session, snapshot, console);
     }
     if args.dry_run {
-        return dry_run(session, job, start.snapshot.as_ref(), console);
+        dry_run(session, job, start.snapshot.as_ref(), console)?;
+        return Ok((None, None));
     }
     session.pause = Pause { steps: args.max_steps, seconds: args.time_limit };
     let folder = match start.folder {
@@ -258,8 +292,11 @@ fn finish(
             start.config.train.steps
         ));
     }
-    session.run(job, console)?;
-    super::print(&path.display().to_string())
+    let anew = session.run(job, console)?.anew;
+    if anew.is_none() {
+        super::print(&path.display().to_string())?;
+    }
+    Ok((Some(path), anew))
 }
 
 fn dry_run(

@@ -38,7 +38,7 @@ mod tests {
     fn data() -> Dataset {
         let shape = [6, 1, 1, 1];
         let labels = Some(vec![0, 1, 0, 0, 1, 0]);
-        Dataset::from_u8(vec![0; 6], shape, labels, vec![], "test".into()).unwrap()
+        Dataset::from_u8(vec![0; 6], shape, labels, vec![], "test").unwrap()
     }
 
     #[test]

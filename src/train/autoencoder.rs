@@ -44,6 +44,8 @@ pub struct AutoencoderJob {
     /// Name and weight of the summands of the loss.
     weights: Vec<(String, f32)>,
     critic: Option<Critic>,
+    /// Kinds of remedies that may not be tried (again); none are tried unless this is there.
+    tried: Option<Vec<String>>,
     /// Of the codes in the last evaluation.
     pub(super) usage: Option<HeadUsage>,
     /// Weights of the pixels of a lane, where the foreground counts more.
@@ -113,6 +115,7 @@ impl AutoencoderJob {
             books: vec![],
             weights: vec![],
             critic: None,
+            tried: None,
             usage: None,
             foreground: vec![],
         })
@@ -140,6 +143,12 @@ impl AutoencoderJob {
              fill the codebook (help: --set model.num_vq_embeddings={})",
             (tokens / 20).max(2).next_power_of_two() / 2
         )]
+    }
+
+    /// Lets the run begin anew under a remedy where the codebook collapses, but none of those whose
+    /// settings are in `tried`.
+    pub fn remedy_collapse(&mut self, tried: Vec<String>) {
+        self.tried = Some(tried);
     }
 
     /// Compiles the training and evaluation plans on `device`.
@@ -345,6 +354,11 @@ impl Job for AutoencoderJob {
 
     fn remarks(&self) -> Vec<String> {
         self.diagnoses()
+    }
+
+    fn anew(&mut self) -> Option<String> {
+        let tried = self.tried.as_ref()?;
+        self.remedy(tried).map(|remedy| remedy.setting)
     }
 
     fn best(&self) -> (&'static str, bool) {

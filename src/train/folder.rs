@@ -103,6 +103,21 @@ impl RunFolder {
         Ok(RunFolder { path, metrics, rewound: None, events: Events::default(), _lock: lock })
     }
 
+    /// Removes the checkpoints: the run begins anew.
+    pub fn forget_checkpoints(&self) -> Result<()> {
+        let folder = self.file(CHECKPOINTS);
+        let bad = |e: std::io::Error| {
+            Error::disk("an old checkpoint cannot be removed").at_path(&folder).why(e)
+        };
+        for entry in folder.read_dir().map_err(bad)? {
+            let path = entry.map_err(bad)?.path();
+            if path.extension().is_some_and(|e| e == "safetensors") {
+                std::fs::remove_file(path).map_err(bad)?;
+            }
+        }
+        Ok(())
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }

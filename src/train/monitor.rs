@@ -7,6 +7,11 @@ use crate::metrics::{CodeUsage, Usage};
 /// Dead codes that are listed; beyond that their number says enough.
 const LISTED: usize = 256;
 
+/// `quantiser.revive_every` of `--set quantiser.revive_every=25`.
+fn key(setting: &str) -> &str {
+    setting.trim_start_matches("--set ").split('=').next().unwrap_or(setting)
+}
+
 impl AutoencoderJob {
     /// What the remedies depend on.
     fn codebook(&self) -> Codebook {
@@ -43,11 +48,15 @@ impl AutoencoderJob {
         }
     }
 
-    /// The first thing to try against a collapse that the last evaluation showed.
-    pub fn remedy(&self) -> Option<Remedy> {
+    /// The first thing to try against a collapse that the last evaluation showed, none of whose
+    /// settings are in `tried`.
+    pub(super) fn remedy(&self, tried: &[String]) -> Option<Remedy> {
         let codebook = self.codebook();
         self.heads().find_map(|(_, usage)| match usage.diagnose(&codebook) {
-            Diagnosis::Collapsed { remedies, .. } => remedies.into_iter().next(),
+            Diagnosis::Collapsed { remedies, .. } => {
+                let new = |r: &Remedy| !tried.iter().any(|t| key(t) == key(&r.setting));
+                remedies.into_iter().find(new)
+            }
             _ => None,
         })
     }

@@ -67,6 +67,11 @@ pub trait Job {
     fn remarks(&self) -> Vec<String> {
         vec![]
     }
+    /// A change of the settings with which the run should begin anew, after an evaluation that showed
+    /// it to be lost.
+    fn anew(&mut self) -> Option<String> {
+        None
+    }
     /// The metric that names the best checkpoint, and whether more is better.
     fn best(&self) -> (&'static str, bool);
     /// Writes pictures into the folder.
@@ -105,6 +110,8 @@ pub struct Finished {
     pub steps: u64,
     pub loss: f64,
     pub metrics: Numbers,
+    /// The run ended before its time: it should begin anew with this setting changed.
+    pub anew: Option<String>,
 }
 
 impl Session {
@@ -215,6 +222,9 @@ impl Session {
             if let Some(folder) = self.folder.as_ref().filter(|_| evaluating) {
                 report::write_results(folder.path())?;
             }
+            if let Some(setting) = job.anew().filter(|_| evaluating && !last) {
+                return Ok(Finished { steps: step, loss, metrics: numbers, anew: Some(setting) });
+            }
             if let Some(kind) = stopping.filter(|_| !last) {
                 return Err(self.stopped(kind, job.kind()));
             }
@@ -222,7 +232,7 @@ impl Session {
         if first < self.step {
             console.milestone(&progress.line(self.step, loss, &numbers));
         }
-        Ok(Finished { steps: self.step, loss, metrics: numbers })
+        Ok(Finished { steps: self.step, loss, metrics: numbers, anew: None })
     }
 
     /// Why the run is to stop after this step, the `done`-th of this process.
