@@ -6,7 +6,7 @@ use vqforge::kernels::Caps;
 
 /// What the code of each module of the library may name. A model knows no kernel and no device, an
 /// operation no plan, a kernel no tape, a device no operation; `train` ties all together.
-const MAY_NAME: [(&str, &[&str]); 22] = [
+const MAY_NAME: [(&str, &[&str]); 23] = [
     ("error", &[]),
     ("precision", &[]),
     ("recompute", &[]),
@@ -44,6 +44,7 @@ const MAY_NAME: [(&str, &[&str]); 22] = [
             "tape",
         ],
     ),
+    ("compare", &["config", "data", "error", "metrics", "plan", "report", "train", "verdict"]),
     ("interop", &["config", "data", "error", "model", "plan", "tape", "train"]),
     ("lib", &[]),
 ];

@@ -6,7 +6,6 @@
 
 pub mod arrays;
 pub mod atomic;
-pub mod augment;
 pub mod batches;
 pub mod convert;
 pub mod decolor;

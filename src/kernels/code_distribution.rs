@@ -39,6 +39,11 @@ impl Grouping {
         self.groups() << self.group
     }
 
+    /// 1 / rows as the kernels have it.
+    fn share(&self) -> f32 {
+        (1.0 / self.rows as f64) as f32
+    }
+
     fn bits(&self, group: usize) -> usize {
         self.group.min(self.d - group * self.group)
     }
@@ -122,7 +127,7 @@ impl CodeDistribution {
                         sum += probability(of.slope, of.logits(z, row, group), code);
                     }
                     let at = split * of.entries() + (group << of.group) + code;
-                    partials[at] = sum * T::of(1.0 / of.rows as f64);
+                    partials[at] = sum * T::of(of.share().into());
                 }
             }
         }
@@ -142,7 +147,7 @@ impl Kernel for CodeDistribution {
         consts
     }
     fn dims(&self) -> Vec<u32> {
-        let share = (1.0 / self.of.rows as f64) as f32;
+        let share = self.of.share();
         vec![self.of.rows as u32, self.chunk() as u32, share.to_bits()]
     }
     fn lens(&self) -> Vec<usize> {
@@ -164,7 +169,7 @@ impl Kernel for CodeDistribution {
             wrong_binds(self.name())
         };
         let (of, z) = (self.of, *z);
-        let share = (1.0 / of.rows as f64) as f32;
+        let share = of.share();
         partials.par_chunks_mut(of.entries()).enumerate().for_each(|(split, sums)| {
             let mut p = [0.0; 1 << MAX_GROUP];
             sums.fill(0.0);

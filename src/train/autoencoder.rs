@@ -1,12 +1,12 @@
 //! The autoencoder job, VQ-VAE or KL-VAE: steps, held-out metrics, reconstruction pictures.
 
+use super::augment::{self, augment};
 use super::codes::fill_batch_with;
 use super::critic::{self, Critic, HEARD};
 use super::evaluation::Evaluation;
 use super::session::Numbers;
 use super::{Console, Job, Material, RunFolder, Session, Snapshot, optimiser};
 use crate::config::{Bottleneck, Config, QuantiserKind};
-use crate::data::augment::{self, augment};
 use crate::data::batches::BatchOrder;
 use crate::device::Device;
 use crate::error::{Error, Result};

@@ -1,5 +1,6 @@
 //! Training: the loop, what it saves, and the jobs that run in it.
 
+pub mod augment;
 pub mod autoencoder;
 pub mod checkpoint;
 pub mod choices;

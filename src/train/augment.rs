@@ -1,7 +1,7 @@
 //! Random changes of training images: shifts and crops in time, small shifts in Doppler, gain,
 //! noise, masks. Which ones are safe for labels is said at [`Augment`].
 
-use super::resize::Resizer;
+use crate::data::resize::Resizer;
 use crate::config::{Augment, Edge};
 use crate::rng::{Rng, Stream};
 
