@@ -146,7 +146,7 @@ fn each_image(mut device: Box<dyn Device>, recorded: &Recorded, place: &str) -> 
             ok(s.tape.report("kl", kl));
             ok(s.tape.output("moments", moments));
             // So that every weight has its place.
-            let z = ok(ops::columns(s.tape, moments, 0, model.latent_channels));
+            let z = ok(ops::slice_columns(s.tape, moments, 0, model.latent_channels));
             ok(autoencoder::decode(s, model, z));
         };
         let of = |all: &[f32]| all[all.len() / n * i..][..all.len() / n].to_vec();

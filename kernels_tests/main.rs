@@ -3,6 +3,7 @@
 mod adjoint;
 mod agreement;
 mod autoencoder_kl;
+mod backbones;
 mod claims;
 mod classic;
 mod compare;
