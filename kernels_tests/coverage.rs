@@ -1,7 +1,8 @@
 //! What becomes of every case recorded from PyTorch: computed by `op_fixtures`, or by a test that
-//! [`ELSEWHERE`] names, or [`NOT_COVERED`] says why not.
+//! [`ELSEWHERE`] names, or [`NOT_COVERED`] says why not. Whole models have a list of their own,
+//! [`MODELS`].
 
-use crate::fixtures::{self, cases};
+use crate::fixtures::{self, Fixture, cases};
 use crate::op_fixtures::record;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -75,6 +76,28 @@ const DIGITS: &str = include_str!("digit_fixtures.rs");
 const CODES: &str = include_str!("vq_fixtures.rs");
 const OPTIMISER: &str = include_str!("optimiser.rs");
 
+/// Records of whole models: folder, files, source, name of the test that compares everything in them.
+const MODELS: &[(&str, &[&str], &str, &str)] = &[
+    (
+        "vqmodel_1ch",
+        &["fixture_io", "fixture_grads", "fixture_decode_indices"],
+        VQMODEL,
+        "one_channel_on_the_cpu",
+    ),
+    ("vqmodel_1ch", &["fixture_nonlegacy"], VQMODEL, "beta_on_the_encoder_term"),
+    (
+        "autoencoder_kl",
+        &["fixture_io", "fixture_grads", "fixture_sampled"],
+        KL,
+        "as_in_diffusers_on_the_cpu",
+    ),
+    ("autoencoder_kl", &["gaussian"], DIGITS, "gaussians_as_in_diffusers"),
+];
+const VQMODEL: &str = include_str!("vqmodel.rs");
+const KL: &str = include_str!("autoencoder_kl.rs");
+/// What the two read in common.
+const RECORDED: &str = include_str!("recorded.rs");
+
 /// A file of chains of kernels may leave out what `op_fixtures` computes and what nothing does.
 pub fn left_out(family: &str, case: &Value) -> bool {
     let listed = |(f, cases, _): &(&str, &[&str], &str)| {
@@ -123,4 +146,39 @@ fn every_recorded_case_is_accounted_for() {
         }
         assert!(listed.is_empty(), "{family} has no cases {listed:?}");
     }
+}
+
+/// Every file beside a model's weights belongs to a test that exists and names it, and every tensor in
+/// it that is not a gradient by the name of its parameter.
+#[test]
+fn every_recorded_model_is_accounted_for() {
+    let entries = |folder: &std::path::Path| -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(folder).expect("a folder");
+        entries.map(|e| e.expect("an entry").path()).collect()
+    };
+    let stem = |path: &std::path::Path| path.file_stem().expect("a name").to_string_lossy().into();
+    let mut count = 0;
+    for folder in entries(&fixtures::folder()).iter().filter(|f| f.join("config.json").exists()) {
+        let model: String = stem(folder);
+        for path in entries(folder) {
+            let file: String = stem(&path);
+            let weights = file == "diffusion_pytorch_model";
+            if weights || path.extension().is_none_or(|e| e != "safetensors") {
+                continue;
+            }
+            let listed =
+                MODELS.iter().find(|(m, files, ..)| *m == model && files.contains(&&*file));
+            let (.., source, test) = listed.unwrap_or_else(|| panic!("{model}/{file}: not listed"));
+            assert!(source.contains(&format!("fn {test}()")), "{model}/{file}: no {test}");
+            let named = |name: &str| [source, RECORDED].iter().any(|s| s.contains(name));
+            assert!(named(&file), "{model}/{file} is not read");
+            for tensor in Fixture::open(&path).names() {
+                let name = tensor.rsplit('.').next().unwrap_or(&tensor);
+                let gradient = matches!(name, "weight" | "bias");
+                assert!(gradient || named(&format!("\"{name}\"")), "{model}/{file}: {tensor}");
+            }
+            count += 1;
+        }
+    }
+    assert_eq!(count, MODELS.iter().map(|(_, files, ..)| files.len()).sum::<usize>());
 }

@@ -1,17 +1,21 @@
 //! What the proofs of the engine share: tiny models whose inputs are pure functions of the sample,
 //! runs of them on any device, and GPU devices that are handed from test to test.
 
+mod tangle;
+
 use crate::device;
 use std::sync::Mutex;
-use vqforge::config::{Config, Denoiser, Family, Model, QuantiserKind, RateSchedule, Train};
+use tangle::{TANGLE, tangle};
+use vqforge::config::{
+    Bottleneck, Config, Denoiser, Family, Model, QuantiserKind, RateSchedule, Train,
+};
 use vqforge::device::{BufferId, CpuDevice, Device, Launch, Limits, ListId, Mark, Stats};
 use vqforge::error::Result;
 use vqforge::kernels::Caps;
 use vqforge::kernels::StepScalars;
 use vqforge::model::denoiser::Grid;
 use vqforge::model::quantiser::{CODEBOOK, EMA_M, EMA_N};
-use vqforge::ops::{self, Activation};
-use vqforge::plan::{Kind, Options, ParamInit, ParamTable, Plan, RING_ROWS, Store};
+use vqforge::plan::{Kind, Options, ParamTable, Plan, RING_ROWS, Store};
 use vqforge::rng::{Rng, Stream};
 use vqforge::tape::{Home, Precision, Recompute, Tape, ValueId};
 use vqforge::train::{autoencoder, diffusion, optimiser, step_scalars};
@@ -35,6 +39,8 @@ pub enum Tiny {
     Classic,
     /// diffusers' VQModel with attention in the middle.
     VqModel,
+    /// diffusers' AutoencoderKL.
+    KlVae,
     Denoiser,
     /// Values with several consumers in every order, so that some in-place writes are granted and
     /// some refused, and parameters that are used twice.
@@ -42,11 +48,12 @@ pub enum Tiny {
 }
 
 impl Tiny {
-    pub const ALL: [Tiny; 6] = [
+    pub const ALL: [Tiny; 7] = [
         Tiny::VqVae,
         Tiny::VqVaeByGradient,
         Tiny::Classic,
         Tiny::VqModel,
+        Tiny::KlVae,
         Tiny::Denoiser,
         Tiny::Tangle,
     ];
@@ -89,6 +96,14 @@ impl Tiny {
                 config.model.family = Family::Vqmodel;
                 config.model.block_out_channels = vec![4, 4];
                 config.model.mid_block_add_attention = true;
+            }
+            Tiny::KlVae => {
+                config.model.family = Family::Vqmodel;
+                config.model.bottleneck = Bottleneck::Kl;
+                config.model.block_out_channels = vec![4, 4];
+                config.model.latent_channels = CODE_LEN;
+                config.model.mid_block_add_attention = true;
+                config.kl.weight = 0.01;
             }
             _ => {}
         }
@@ -171,36 +186,6 @@ impl Tiny {
         let sums = book.iter().enumerate().map(|(i, e)| e * counts[i / CODE_LEN]).collect();
         vec![(CODEBOOK, book), (EMA_N, counts), (EMA_M, sums)]
     }
-}
-
-/// Width of the tangle: not a multiple of 4.
-const TANGLE: usize = 6;
-
-fn tangle(tape: &mut Tape, table: &mut ParamTable, batch: usize) -> Result<()> {
-    let mut s = vqforge::model::Scope::new(tape, table);
-    let w = s.param("w", &[TANGLE, TANGLE], ParamInit::Normal(0.5), true)?;
-    let bias = s.param("b", &[TANGLE], ParamInit::Normal(0.5), false)?;
-    let gamma = s.param("gamma", &[TANGLE], ParamInit::Normal(1.0), false)?;
-    let beta = s.param("beta", &[TANGLE], ParamInit::Normal(1.0), false)?;
-    let x = tape.input("x", &[batch, TANGLE])?;
-    let h = ops::linear(tape, x, w, Some(bias))?;
-    let a = ops::activation(tape, h, Activation::Silu)?;
-    let b = ops::activation(tape, h, Activation::GeluTanh)?;
-    // d(a) starts as the gradient of `sum`, which d(b) still needs when this adds to it.
-    let side = ops::activation(tape, a, Activation::GeluSigmoid)?;
-    let sum = ops::add(tape, a, b)?;
-    let twice = ops::add(tape, sum, sum)?;
-    let again = ops::linear(tape, twice, w, Some(bias))?;
-    let normed = ops::layer_norm_affine(tape, again, gamma, beta, 1e-3)?;
-    let normed = ops::layer_norm_affine(tape, normed, gamma, beta, 1e-3)?;
-    let end = ops::add(tape, normed, h)?;
-    let fixed = tape.detach(side);
-    let first = ops::mse(tape, end, fixed)?;
-    let second = ops::mse(tape, side, x)?;
-    tape.report("first", first)?;
-    tape.report("second", second)?;
-    tape.output("end", end)?;
-    tape.backward(&[(first, 1.0), (second, 0.7)])
 }
 
 /// A training run of a tiny model.

@@ -66,6 +66,10 @@ impl Fixture {
         self.words(name, Dtype::I64).into_iter().map(to_u32).collect()
     }
 
+    pub fn names(&self) -> Vec<String> {
+        self.file().names().into_iter().map(String::from).collect()
+    }
+
     pub fn has(&self, name: &str) -> bool {
         self.file().tensor(name).is_ok()
     }

@@ -2,6 +2,8 @@
 
 mod adjoint;
 mod agreement;
+mod autoencoder_kl;
+mod backbones;
 mod claims;
 mod classic;
 mod compare;
@@ -32,6 +34,7 @@ mod planner;
 mod quantiser;
 mod random;
 mod recompute;
+mod recorded;
 mod registry;
 mod rig;
 mod roundings;

@@ -256,3 +256,15 @@ fn whole_denoiser() {
     g.step = StepScalars { seed_lo: 9, sample_base: BATCH as u32, ..StepScalars::default() };
     g.compare("denoiser", &g.gradients(), 8);
 }
+
+/// The whole KL-VAE: with the noise of a step fixed by its counter the loss is a smooth function of
+/// the parameters.
+#[test]
+fn whole_kl_vae() {
+    const SAMPLES: usize = 2;
+    let weight = Tiny::KlVae.config(1).kl.weight as f32;
+    let mut g = trained(Tiny::KlVae, SAMPLES, &[("reconstruction", 1.0), ("kl", weight)]);
+    g.step = StepScalars { seed_lo: 9, sample_base: BATCH as u32, ..StepScalars::default() };
+    let gradients = g.gradients();
+    g.compare("KL-VAE", &gradients, 8);
+}

@@ -1,4 +1,6 @@
-//! diffusers' `VQModel` folders: `config.json` beside `diffusion_pytorch_model.safetensors`.
+//! diffusers' `VQModel` and `AutoencoderKL` folders: `config.json` beside
+//! `diffusion_pytorch_model.safetensors`. `_class_name` in the former says which of them a folder
+//! holds.
 //!
 //! Names are the same on both sides (`crate::model::vqmodel` took diffusers'); only the order of
 //! dimensions differs. Data are moved, never computed on: read, write and read again gives the same
@@ -11,11 +13,12 @@
 //! | codebook            | [K, d]            | [K, d]             |
 //! | biases, norms       | [n]               | [n]                |
 //!
-//! One thing does not travel in the files: VQModel trains with beta on the codebook's term of the
+//! One thing does not travel in the files: `VQModel` trains with beta on the codebook's term of the
 //! loss instead of the encoder's (its `legacy` flag, always on). That is of no consequence for
 //! running a model; training here weights the terms as the paper does.
 
-use super::config::VqModelConfig;
+use super::config;
+pub use super::config::Hints;
 use crate::config::{Config, Family, Model, Quantiser, QuantiserKind};
 use crate::data::atomic::write_atomically;
 use crate::error::{Error, Result};
@@ -36,22 +39,24 @@ pub const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
 const MAX_HEADER: u64 = 10 << 20;
 const MAX_TENSORS: usize = 100_000;
 
-/// A VQModel in this project's layouts.
+/// An autoencoder in this project's layouts: a `VQModel`, or an `AutoencoderKL` where the model's
+/// bottleneck is [`crate::config::Bottleneck::Kl`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct VqModel {
+pub struct Autoencoder {
     pub model: Model,
-    /// Every parameter by name, the codebook included.
+    pub hints: Hints,
+    /// Every parameter by name, a codebook included.
     pub tensors: BTreeMap<String, Tensor>,
 }
 
-impl VqModel {
-    /// Reads a folder that `VQModel.save_pretrained` wrote.
+impl Autoencoder {
+    /// Reads a folder that `save_pretrained` of one of the two classes wrote.
     ///
     /// # Errors
     /// Exit code 4: not there, damaged, a variant that this project has not, a tensor that is
     /// missing, unknown, of another shape or not f32.
     pub fn read(folder: &Path) -> Result<Self> {
-        let model = VqModelConfig::read(&folder.join(CONFIG))?;
+        let (model, hints) = config::read(&folder.join(CONFIG))?;
         let path = folder.join(WEIGHTS);
         let bytes = std::fs::read(&path).map_err(|e| {
             Error::data("the model's weights cannot be read").at_path(&path).why(e).help(
@@ -60,10 +65,10 @@ impl VqModel {
             )
         })?;
         let tensors = parse(&bytes, &parameters(&model)?).map_err(|e| e.at_path(&path))?;
-        Ok(VqModel { model, tensors })
+        Ok(Autoencoder { model, hints, tensors })
     }
 
-    /// Writes a folder that `VQModel.from_pretrained` reads.
+    /// Writes a folder that `from_pretrained` of the model's class reads.
     ///
     /// # Errors
     /// A model of another family, tensors that are not the model's, the disk.
@@ -93,11 +98,11 @@ impl VqModel {
         std::fs::create_dir_all(folder)
             .map_err(|e| Error::disk("the folder cannot be made").at_path(folder).why(e))?;
         write_atomically(&folder.join(WEIGHTS), |w| w.write_all(&bytes))?;
-        let text = VqModelConfig::of(&self.model).text()?;
+        let text = config::text(&self.model, &self.hints)?;
         write_atomically(&folder.join(CONFIG), |w| w.write_all(text.as_bytes()))
     }
 
-    /// Writes the weights to a store, as current and as averaged ones. Where the codebook is a
+    /// Writes the weights to a store, as current and as averaged ones. Where a codebook is a
     /// moving average, its running sums start as if every code had been met once.
     ///
     /// # Errors
@@ -125,7 +130,8 @@ impl VqModel {
         Ok(())
     }
 
-    /// The weights of a store: [`Kind::Param`], or [`Kind::Ema`] for the averaged ones.
+    /// The weights of a store: [`Kind::Param`], or [`Kind::Ema`] for the averaged ones. The
+    /// hints are diffusers' defaults.
     pub fn from_store(model: &Model, store: &mut Store, kind: Kind) -> Result<Self> {
         let mut tensors = BTreeMap::new();
         for spec in parameters(model)?.specs() {
@@ -139,7 +145,7 @@ impl VqModel {
             };
             tensors.insert(spec.name.clone(), Tensor { shape: spec.shape.dims().to_vec(), data });
         }
-        Ok(VqModel { model: model.clone(), tensors })
+        Ok(Autoencoder { model: model.clone(), hints: Hints::of(model.bottleneck), tensors })
     }
 }
 

@@ -1,5 +1,5 @@
-use super::diffusers::{CONFIG, VqModel, WEIGHTS};
-use crate::config::{Config, Model, Quantiser, QuantiserKind};
+use super::diffusers::{Autoencoder, CONFIG, Hints, WEIGHTS};
+use crate::config::{Bottleneck, Config, Model, Quantiser, QuantiserKind};
 use crate::data::testing::Scratch;
 use crate::device::CpuDevice;
 use crate::model::quantiser::CODEBOOK_PARAM;
@@ -10,21 +10,25 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// A folder that diffusers 0.31.0 wrote.
-fn recorded() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels_tests/fixtures/vqmodel_1ch")
+/// Folders that diffusers 0.31.0 wrote, one of each class.
+const VQ: &str = "vqmodel_1ch";
+const KL: &str = "autoencoder_kl";
+
+fn recorded(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels_tests/fixtures").join(name)
 }
 
-/// The tensors of the recorded folder: type, shape and bytes by name.
+/// The tensors of a recorded folder: type, shape and bytes by name.
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
-/// The recorded folder with its tensors and its configuration changed.
+/// A recorded folder with its tensors and its configuration changed.
 fn changed(
     dir: &Scratch,
+    name: &str,
     tensors: impl FnOnce(&mut Tensors),
     config: impl FnOnce(&mut serde_json::Value),
 ) -> PathBuf {
-    let bytes = std::fs::read(recorded().join(WEIGHTS)).unwrap();
+    let bytes = std::fs::read(recorded(name).join(WEIGHTS)).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let own = |(name, view): (&str, TensorView<'_>)| {
         (name.to_string(), (view.dtype(), view.shape().to_vec(), view.data().to_vec()))
@@ -35,7 +39,7 @@ fn changed(
         (name.clone(), TensorView::new(*dtype, shape.clone(), data).unwrap())
     });
     dir.file(WEIGHTS, &safetensors::serialize(views, None).unwrap());
-    let text = std::fs::read_to_string(recorded().join(CONFIG)).unwrap();
+    let text = std::fs::read_to_string(recorded(name).join(CONFIG)).unwrap();
     let mut json = serde_json::from_str(&text).unwrap();
     config(&mut json);
     dir.file(CONFIG, json.to_string().as_bytes());
@@ -45,24 +49,84 @@ fn changed(
 /// What diffusers wrote, read and written again, is the same two files.
 #[test]
 fn round_trip_is_byte_identical() {
-    let dir = Scratch::new("diffusers");
-    let model = VqModel::read(&recorded()).unwrap();
-    model.write(&dir.path("out")).unwrap();
-    for name in [CONFIG, WEIGHTS] {
-        let bytes = |folder: &Path| std::fs::read(folder.join(name)).unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes[..600]).into_owned();
-        if bytes(&recorded()) != bytes(&dir.path("out")) {
-            panic!("{name}:\n{}\n{}", text(bytes(&recorded())), text(bytes(&dir.path("out"))));
+    for (name, bottleneck) in [(VQ, Bottleneck::Vq), (KL, Bottleneck::Kl)] {
+        let dir = Scratch::new("diffusers");
+        let model = Autoencoder::read(&recorded(name)).unwrap();
+        assert_eq!(model.model.bottleneck, bottleneck);
+        model.write(&dir.path("out")).unwrap();
+        for file in [CONFIG, WEIGHTS] {
+            let bytes = |folder: &Path| std::fs::read(folder.join(file)).unwrap();
+            let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes[..600]).into_owned();
+            let (want, got) = (bytes(&recorded(name)), bytes(&dir.path("out")));
+            assert!(want == got, "{name}/{file}:\n{}\n{}", text(want), text(got));
         }
+        assert_eq!(Autoencoder::read(&dir.path("out")).unwrap(), model);
     }
-    assert_eq!(VqModel::read(&dir.path("out")).unwrap(), model);
+}
+
+/// What only pipelines use comes back; what is absent is diffusers' default of the class.
+#[test]
+fn hints_are_kept() {
+    let dir = Scratch::new("diffusers-hints");
+    let folder = changed(
+        &dir,
+        KL,
+        |_| {},
+        |json| {
+            for (key, value) in [
+                ("sample_size", serde_json::json!(512)),
+                ("scaling_factor", 0.13025.into()),
+                ("shift_factor", 0.0609.into()),
+                ("latents_mean", serde_json::json!([0.25, -0.7571, 3, 1e-3])),
+                ("latents_std", serde_json::json!([2.8184, 1.4541, 2.3275, 2.6558])),
+                ("force_upcast", false.into()),
+            ] {
+                json[key] = value;
+            }
+        },
+    );
+    let model = Autoencoder::read(&folder).unwrap();
+    let want = Hints {
+        sample_size: 512,
+        scaling_factor: 0.13025,
+        shift_factor: Some(0.0609),
+        latents_mean: Some(vec![0.25, -0.7571, 3.0, 1e-3]),
+        latents_std: Some(vec![2.8184, 1.4541, 2.3275, 2.6558]),
+        force_upcast: false,
+    };
+    assert_eq!(model.hints, want);
+    model.write(&dir.path("out")).unwrap();
+    assert_eq!(Autoencoder::read(&dir.path("out")).unwrap(), model);
+
+    for (name, bottleneck) in [(VQ, Bottleneck::Vq), (KL, Bottleneck::Kl)] {
+        let dir = Scratch::new("diffusers-defaults");
+        let folder = changed(
+            &dir,
+            name,
+            |_| {},
+            |json| {
+                // As folders of 2022 have them.
+                let kept = |key: &String| {
+                    !key.contains("factor")
+                        && !key.starts_with("use_")
+                        && !key.starts_with("latents")
+                        && !["sample_size", "force_upcast", "mid_block_add_attention"]
+                            .contains(&key.as_str())
+                };
+                json.as_object_mut().unwrap().retain(|key, _| kept(key));
+            },
+        );
+        let model = Autoencoder::read(&folder).unwrap();
+        assert_eq!(model.hints, Hints::of(bottleneck));
+        assert_eq!(model, Autoencoder::read(&recorded(name)).unwrap());
+    }
 }
 
 /// Layouts: an element of each kind where it must be.
 #[test]
 fn dimensions_are_reordered() {
-    let model = VqModel::read(&recorded()).unwrap();
-    let bytes = std::fs::read(recorded().join(WEIGHTS)).unwrap();
+    let model = Autoencoder::read(&recorded(VQ)).unwrap();
+    let bytes = std::fs::read(recorded(VQ).join(WEIGHTS)).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let theirs = |name: &str, at: usize| {
         let data = file.tensor(name).unwrap().data();
@@ -102,8 +166,9 @@ fn old_attention_names_are_read() {
             }
         }
     };
-    let folder = changed(&dir, rename, |_| {});
-    assert_eq!(VqModel::read(&folder).unwrap(), VqModel::read(&recorded()).unwrap());
+    let folder = changed(&dir, VQ, rename, |_| {});
+    let read = |folder: &Path| Autoencoder::read(folder).unwrap();
+    assert_eq!(read(&folder), read(&recorded(VQ)));
 }
 
 #[test]
@@ -126,29 +191,40 @@ fn what_does_not_fit_is_refused() {
         }),
     ];
     let refused = |folder: &Path, words: &str| {
-        let error = VqModel::read(folder).unwrap_err();
+        let error = Autoencoder::read(folder).unwrap_err();
         assert!(error.to_string().contains(words), "{words}: {error}");
         assert_eq!(error.exit_code(), 4, "{error}");
     };
     for (words, edit) in tensors {
         let dir = Scratch::new("diffusers-tensors");
-        refused(&changed(&dir, edit, |_| {}), words);
+        refused(&changed(&dir, VQ, edit, |_| {}), words);
     }
-    for (key, value, words) in [
-        ("act_fn", serde_json::json!("mish"), "act_fn \"mish\""),
-        ("norm_type", "spatial".into(), "norm_type \"spatial\""),
-        ("_class_name", "AutoencoderKL".into(), "_class_name"),
-        ("lookup_from_codebook", true.into(), "lookup_from_codebook"),
-        ("block_out_channels", serde_json::json!([16]), "2 down_block_types for 1"),
-        ("norm_num_groups", 5.into(), "block_out_channels: 16 is not a multiple"),
-        ("layers_per_block", 2.into(), "missing tensors: 32"),
-        ("num_vq_embeddings", 65.into(), "[64, 4], the model wants [65, 4]"),
+    for (name, key, value, words) in [
+        (VQ, "act_fn", serde_json::json!("mish"), "act_fn \"mish\""),
+        (VQ, "norm_type", "spatial".into(), "norm_type \"spatial\""),
+        (VQ, "_class_name", "AutoencoderTiny".into(), "_class_name \"AutoencoderTiny\""),
+        (VQ, "_class_name", "AutoencoderKL".into(), "unknown tensors: 1 (quantize"),
+        (VQ, "lookup_from_codebook", true.into(), "lookup_from_codebook"),
+        (VQ, "block_out_channels", serde_json::json!([16]), "2 down_block_types for 1"),
+        (VQ, "norm_num_groups", 5.into(), "block_out_channels: 16 is not a multiple"),
+        (VQ, "layers_per_block", 2.into(), "missing tensors: 32"),
+        (VQ, "num_vq_embeddings", 65.into(), "[64, 4], the model wants [65, 4]"),
+        (KL, "_class_name", "VQModel".into(), "missing tensors: 1 (quantize"),
+        (KL, "use_quant_conv", false.into(), "use_quant_conv \"false\""),
+        (KL, "use_post_quant_conv", false.into(), "use_post_quant_conv \"false\""),
+        (
+            KL,
+            "latent_channels",
+            3.into(),
+            "encoder.conv_out.weight is [8, 32, 3, 3], the model wants [6",
+        ),
+        (KL, "latents_mean", "none".into(), "no configuration of a VQModel or AutoencoderKL"),
     ] {
         let dir = Scratch::new("diffusers-config");
-        refused(&changed(&dir, |_| {}, |json| json[key] = value), words);
+        refused(&changed(&dir, name, |_| {}, |json| json[key] = value), words);
     }
     let dir = Scratch::new("diffusers-damaged");
-    let folder = changed(&dir, |_| {}, |_| {});
+    let folder = changed(&dir, VQ, |_| {}, |_| {});
     let whole = std::fs::read(folder.join(WEIGHTS)).unwrap();
     std::fs::write(folder.join(WEIGHTS), &whole[..whole.len() - 1]).unwrap();
     refused(&folder, "damaged");
@@ -168,21 +244,26 @@ fn store(model: &Model, kind: QuantiserKind) -> Store {
     Store::new(Box::new(CpuDevice::new(1).unwrap()), table, 0).unwrap()
 }
 
-/// Into a store and out of it, with the codebook as a parameter and as a moving average.
+/// Into a store and out of it, with a codebook as a parameter, as a moving average, and with none.
 #[test]
 fn through_a_store() {
-    let recorded = VqModel::read(&recorded()).unwrap();
-    for quantiser in [QuantiserKind::Gradient, QuantiserKind::Ema] {
+    let [vq, kl] = [VQ, KL].map(|name| Autoencoder::read(&recorded(name)).unwrap());
+    for (recorded, quantiser) in
+        [(&vq, QuantiserKind::Gradient), (&vq, QuantiserKind::Ema), (&kl, QuantiserKind::Ema)]
+    {
         let mut store = store(&recorded.model, quantiser);
         recorded.load_into(&mut store).unwrap();
         for kind in [Kind::Param, Kind::Ema] {
-            assert_eq!(VqModel::from_store(&recorded.model, &mut store, kind).unwrap(), recorded);
+            let back = Autoencoder::from_store(&recorded.model, &mut store, kind).unwrap();
+            assert_eq!(&back, recorded);
         }
     }
-    let mut wider = recorded.model.clone();
+    let mut wider = vq.model.clone();
     wider.latent_channels = 8;
-    let error = recorded.load_into(&mut store(&wider, QuantiserKind::Ema)).unwrap_err();
+    let error = vq.load_into(&mut store(&wider, QuantiserKind::Ema)).unwrap_err();
     assert!(error.to_string().contains("the model wants"), "{error}");
-    let compact = VqModel { model: Config::default().model, ..recorded };
+    let error = kl.load_into(&mut store(&vq.model, QuantiserKind::Gradient)).unwrap_err();
+    assert!(error.to_string().contains("missing tensors"), "{error}");
+    let compact = Autoencoder { model: Config::default().model, ..vq };
     assert_eq!(compact.write(Path::new("unused")).unwrap_err().exit_code(), 2);
 }
