@@ -1,8 +1,8 @@
 //! Random changes of training images: shifts and crops in time, small shifts in Doppler, gain,
 //! noise, masks. Which ones are safe for labels is said at [`Augment`].
 
-use crate::data::resize::Resizer;
 use crate::config::{Augment, Edge};
+use crate::data::resize::Resizer;
 use crate::rng::{Rng, Stream};
 
 /// Black to white, dB, where the settings do not say.
