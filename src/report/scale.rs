@@ -158,7 +158,7 @@ pub fn number(value: f64) -> String {
 pub fn precise(value: f64, digits: usize) -> String {
     let rounded = significant(value, digits);
     let size = rounded.abs();
-    if size != 0.0 && (size < 1e-3 || size >= 1e13) {
+    if size != 0.0 && !(1e-3..1e13).contains(&size) {
         format!("{rounded:e}")
     } else {
         format!("{rounded}")
