@@ -106,9 +106,13 @@ mod tests {
         // The axis reaches to the last of the codes.
         let drawn = crate::report::svg::inline(&usage(&[4, 0, 0, 0, 0, 0, 0, 0, 0]), "a");
         let shaded = drawn.lines().find(|l| l.contains("<rect class=\"alert\"")).unwrap();
-        let (_, wide) = shaded.split_once(" width=\"").unwrap();
-        let wide: f64 = wide.split('"').next().unwrap().parse().unwrap();
-        assert!(wide > crate::report::chart::WIDTH / 2.0, "{shaded}");
+        let value = |name: &str| -> f64 {
+            let (_, rest) = shaded.split_once(name).unwrap();
+            rest.split('"').nth(1).unwrap().parse().unwrap()
+        };
+        let (from, wide) = (value(" x="), value(" width="));
+        let width = crate::report::chart::WIDTH;
+        assert!(wide > width / 2.0 && from + wide < width, "{shaded}");
     }
 
     #[test]
