@@ -7,6 +7,8 @@ use super::grid::Raster;
 /// Pixels of the picture per pixel of a chart: sharp on dense displays and in print.
 const SCALE: f64 = 2.0;
 const GROUND: [u8; 3] = [255; 3];
+/// What letters clear around themselves, on both sides together.
+const RIM: f64 = 3.0;
 
 /// The colours of a light page.
 fn colour(ink: Ink) -> [u8; 3] {
@@ -62,16 +64,16 @@ impl Canvas {
     }
 
     /// Lays a colour over a pixel.
-    fn blend(&mut self, x: usize, y: usize, ink: Ink, alpha: f64) {
+    fn blend(&mut self, x: usize, y: usize, colour: [u8; 3], alpha: f64) {
         let at = 3 * (y * self.raster.width + x);
-        for (pixel, target) in self.raster.pixels[at..at + 3].iter_mut().zip(colour(ink)) {
+        for (pixel, target) in self.raster.pixels[at..at + 3].iter_mut().zip(colour) {
             let mixed = f64::from(*pixel) * (1.0 - alpha) + f64::from(target) * alpha;
             *pixel = mixed.round() as u8;
         }
     }
 
     /// Lines of a width with round ends, each pixel laid over once however many lines meet in it.
-    fn strokes(&mut self, lines: &[Vec<(f64, f64)>], ink: Ink, width: f64, opacity: f64) {
+    fn strokes(&mut self, lines: &[Vec<(f64, f64)>], colour: [u8; 3], width: f64, opacity: f64) {
         let half = width * SCALE / 2.0;
         let reach = half + 1.0;
         let all = || lines.iter().flatten();
@@ -99,7 +101,7 @@ impl Canvas {
         }
         for (i, cover) in mask.into_iter().enumerate().filter(|(_, cover)| *cover > 0.0) {
             let (x, y) = (left + i % (right - left), top + i / (right - left));
-            self.blend(x, y, ink, cover * opacity);
+            self.blend(x, y, colour, cover * opacity);
         }
     }
 }
@@ -174,7 +176,8 @@ impl Surface for Canvas {
             .map(|stroke| stroke.into_iter().map(moved).collect())
             .collect();
         let width = if text.bold { 0.125 } else { 0.088 } * text.size;
-        self.strokes(&lines, text.ink, width, 1.0);
+        self.strokes(&lines, GROUND, width + RIM, 1.0);
+        self.strokes(&lines, colour(text.ink), width, 1.0);
     }
 
     fn line(&mut self, points: &[(f64, f64)], ink: Ink, width: f64, dash: &[f64], opacity: f64) {
@@ -182,7 +185,7 @@ impl Surface for Canvas {
             .into_iter()
             .map(|line| line.into_iter().map(|p| self.place(p)).collect())
             .collect();
-        self.strokes(&lines, ink, width, opacity);
+        self.strokes(&lines, colour(ink), width, opacity);
     }
 
     fn area(&mut self, [x, y, width, height]: [f64; 4], ink: Ink, opacity: f64) {
@@ -197,14 +200,14 @@ impl Surface for Canvas {
         for row in rows.0..rows.1 {
             for column in columns.0..columns.1 {
                 let cover = share(column, left, right) * share(row, top, bottom);
-                self.blend(column, row, ink, cover * opacity);
+                self.blend(column, row, colour(ink), cover * opacity);
             }
         }
     }
 
     fn dot(&mut self, at: (f64, f64), radius: f64, ink: Ink, _tip: &str) {
         let place = self.place(at);
-        self.strokes(&[vec![place, place]], ink, 2.0 * radius, 1.0);
+        self.strokes(&[vec![place, place]], colour(ink), 2.0 * radius, 1.0);
     }
 }
 
@@ -238,6 +241,21 @@ mod tests {
         c.dot((15.0, 15.0), 2.0, Ink::Series(0), "");
         assert_eq!(at(&c, 30, 30), colour(Ink::Series(0)));
         assert_eq!(at(&c, 35, 30), GROUND);
+    }
+
+    /// An `I` over a dark box: the stroke is seen, and the ground beside it.
+    #[test]
+    fn letters_have_a_rim() {
+        let mut c = canvas();
+        c.area([0.0, 0.0, 20.0, 20.0], Ink::Series(5), 1.0);
+        let (at_, anchor, ink) = ((10.0, 15.0), Anchor::Start, Ink::Text);
+        c.text(Text { at: at_, anchor, size: 12.5, bold: false, turned: false, ink, text: "I" });
+        assert_eq!(at(&c, 20, 24), colour(Ink::Text));
+        assert_eq!((at(&c, 17, 24), at(&c, 23, 24)), (GROUND, GROUND));
+        assert_eq!(
+            (at(&c, 10, 24), at(&c, 30, 24)),
+            (colour(Ink::Series(5)), colour(Ink::Series(5)))
+        );
     }
 
     #[test]

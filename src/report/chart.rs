@@ -1,5 +1,6 @@
 //! A chart and how it is drawn: once, on anything that has lines, boxes and letters.
 
+use super::labels;
 use super::scale::{Axis, Scale, number};
 
 /// One set of axes with its curves.
@@ -13,6 +14,8 @@ pub struct Chart {
     pub series: Vec<Series>,
     pub rules: Vec<Rule>,
     pub span: Option<Span>,
+    pub intervals: Vec<Interval>,
+    pub notes: Vec<Note>,
 }
 
 /// What one axis shows.
@@ -53,6 +56,23 @@ pub enum Mark {
 pub struct Rule {
     pub y: f64,
     pub label: String,
+}
+
+/// How far a value is uncertain: a vertical line between two ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Interval {
+    pub x: f64,
+    pub low: f64,
+    pub high: f64,
+    /// As that of the series.
+    pub colour: usize,
+}
+
+/// A word beside a point, where it hides no other and no dot if there is such a place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Note {
+    pub at: (f64, f64),
+    pub text: String,
 }
 
 /// A shaded range of x.
@@ -110,6 +130,7 @@ pub struct Text<'a> {
 pub trait Surface {
     /// Width of a text of this size, at least about.
     fn text_width(&self, text: &str, size: f64) -> f64;
+    /// Letters with a rim in the colour of the ground, to be read on top of anything.
     fn text(&mut self, text: Text<'_>);
     /// A line through points; `dash` as in [`dashes`].
     fn line(&mut self, points: &[(f64, f64)], ink: Ink, width: f64, dash: &[f64], opacity: f64);
@@ -123,23 +144,23 @@ pub trait Surface {
 pub const WIDTH: f64 = 440.0;
 pub const HEIGHT: f64 = 290.0;
 
-const SMALL: f64 = 11.0;
+pub(super) const SMALL: f64 = 12.0;
 const TITLE: f64 = 14.0;
-const LEGEND_ROW: f64 = 16.0;
+const LEGEND_ROW: f64 = 17.0;
 const SWATCH: f64 = 22.0;
 
 /// The plotting area and its axes.
-struct Plot {
-    left: f64,
-    top: f64,
-    right: f64,
-    bottom: f64,
-    x: Axis,
-    y: Axis,
+pub(super) struct Plot {
+    pub left: f64,
+    pub top: f64,
+    pub right: f64,
+    pub bottom: f64,
+    pub x: Axis,
+    pub y: Axis,
 }
 
 impl Plot {
-    fn at(&self, (x, y): (f64, f64)) -> (f64, f64) {
+    pub fn at(&self, (x, y): (f64, f64)) -> (f64, f64) {
         (self.across(x), self.bottom - self.y.place(y) * (self.bottom - self.top))
     }
 
@@ -163,32 +184,50 @@ impl Chart {
         surface.text(title);
         let top = self.legend(surface) + 8.0;
         let plot = self.plot(surface, top);
-        if let Some(span) = &self.span {
-            let (from, to) = (plot.across(span.from), plot.across(span.to));
-            let (from, to) = (from.max(plot.left), to.min(plot.right));
+        let shaded = self.placed_span().map(|s| (plot.across(s.from), plot.across(s.to), &s.label));
+        if let Some((from, to, _)) = shaded {
             surface.area([from, top, (to - from).max(0.0), plot.bottom - top], Ink::Alert, 0.13);
-            let at = ((from + to) / 2.0, top + 14.0);
-            // A narrow range has its words at its left.
-            let wide = surface.text_width(&span.label, SMALL) < to - from;
-            let (at, anchor) =
-                if wide { (at, Anchor::Middle) } else { ((to - 4.0, at.1), Anchor::End) };
-            surface.text(Text { at, anchor, ..small(Ink::Alert, &span.label) });
         }
         self.axes(surface, &plot);
         for series in &self.series {
             self.curve(surface, &plot, series);
         }
+        for interval in self.drawn_intervals() {
+            whisker(surface, &plot, interval);
+        }
         for rule in self.rules.iter().filter(|r| self.y.scale.admits(r.y)) {
             let y = plot.at((0.0, rule.y)).1;
-            surface.line(&[(plot.left, y), (plot.right, y)], Ink::Muted, 1.2, &[4.0, 3.0], 1.0);
-            let text = small(Ink::Muted, &rule.label);
-            surface.text(Text { at: (plot.right - 4.0, y - 4.0), anchor: Anchor::End, ..text });
+            surface.line(&[(plot.left, y), (plot.right, y)], Ink::Text, 1.2, &[4.0, 3.0], 1.0);
+            let text = small(Ink::Text, &rule.label);
+            surface.text(Text { at: (plot.right - 4.0, y - 5.0), anchor: Anchor::End, ..text });
         }
+        if let Some((from, to, label)) = shaded {
+            // A narrow range has its words at its left.
+            let wide = surface.text_width(label, SMALL) < to - from;
+            let (x, anchor) =
+                if wide { ((from + to) / 2.0, Anchor::Middle) } else { (to - 4.0, Anchor::End) };
+            surface.text(Text { at: (x, top + 14.0), anchor, ..small(Ink::Alert, label) });
+        }
+        labels::draw(self, surface, &plot);
     }
 
-    fn points<'a>(&'a self, series: &'a Series) -> impl Iterator<Item = (f64, f64)> + 'a {
-        let placed = move |p: &(f64, f64)| self.x.scale.admits(p.0) && self.y.scale.admits(p.1);
-        series.points.iter().copied().filter(placed)
+    pub(super) fn places(&self, at: (f64, f64)) -> bool {
+        self.x.scale.admits(at.0) && self.y.scale.admits(at.1)
+    }
+
+    fn placed_span(&self) -> Option<&Span> {
+        self.span.as_ref().filter(|s| self.x.scale.admits(s.from) && self.x.scale.admits(s.to))
+    }
+
+    fn drawn_intervals(&self) -> impl Iterator<Item = &Interval> {
+        self.intervals.iter().filter(|i| self.places((i.x, i.low)) && self.places((i.x, i.high)))
+    }
+
+    pub(super) fn points<'a>(
+        &'a self,
+        series: &'a Series,
+    ) -> impl Iterator<Item = (f64, f64)> + 'a {
+        series.points.iter().copied().filter(|p| self.places(*p))
     }
 
     /// Between the first two points along x; 1 if there are fewer.
@@ -230,8 +269,11 @@ impl Chart {
         let all = || self.series.iter().flat_map(|s| self.points(s));
         let bars = self.series.iter().filter(|s| s.mark == Mark::Bars);
         let halves = bars.map(|s| self.spacing(s) / 2.0).fold(0.0, f64::max);
+        let uncertain = || self.drawn_intervals().flat_map(|i| [(i.x, i.low), (i.x, i.high)]);
         let xs = all().flat_map(|p| [p.0 - halves, p.0 + halves]);
-        let ys = all().map(|p| p.1).chain(self.rules.iter().map(|r| r.y));
+        let xs = xs.chain(uncertain().map(|p| p.0));
+        let xs = xs.chain(self.placed_span().into_iter().flat_map(|s| [s.from, s.to]));
+        let ys = all().chain(uncertain()).map(|p| p.1).chain(self.rules.iter().map(|r| r.y));
         let (mut x, mut y) = (Axis::around(self.x.scale, xs), Axis::around(self.y.scale, ys));
         if self.x.from_zero {
             x = x.from_zero();
@@ -239,23 +281,26 @@ impl Chart {
         if self.y.from_zero {
             y = y.from_zero();
         }
-        let widest = y.ticks(5).into_iter().map(|t| surface.text_width(&number(t), SMALL));
-        let left = 12.0 + SMALL + 8.0 + widest.fold(0.0, f64::max);
+        let widest =
+            y.ticks(5).into_iter().map(|t| surface.text_width(&self.y.scale.label(t), SMALL));
+        let left = 12.0 + SMALL + 10.0 + widest.fold(0.0, f64::max);
         Plot { left, top, right: WIDTH - 14.0, bottom: HEIGHT - 44.0, x, y }
     }
 
     fn axes(&self, surface: &mut dyn Surface, plot: &Plot) {
         let middle = Anchor::Middle;
-        for tick in plot.x.ticks(6) {
+        // There is no step 12.5.
+        let whole = self.series.iter().flat_map(|s| self.points(s)).all(|p| p.0.fract() == 0.0);
+        for tick in plot.x.ticks(6).into_iter().filter(|t| !whole || t.fract() == 0.0) {
             let x = plot.across(tick);
             surface.line(&[(x, plot.top), (x, plot.bottom)], Ink::Grid, 1.0, &[], 1.0);
-            let (label, at) = (number(tick), (x, plot.bottom + 16.0));
+            let (label, at) = (self.x.scale.label(tick), (x, plot.bottom + 16.0));
             surface.text(Text { at, anchor: middle, ..small(Ink::Muted, &label) });
         }
         for tick in plot.y.ticks(5) {
             let y = plot.at((1.0, tick)).1;
             surface.line(&[(plot.left, y), (plot.right, y)], Ink::Grid, 1.0, &[], 1.0);
-            let (label, at) = (number(tick), (plot.left - 6.0, y + 4.0));
+            let (label, at) = (self.y.scale.label(tick), (plot.left - 6.0, y + 4.0));
             surface.text(Text { at, anchor: Anchor::End, ..small(Ink::Muted, &label) });
         }
         let corners = [(plot.left, plot.top), (plot.left, plot.bottom), (plot.right, plot.bottom)];
@@ -299,7 +344,18 @@ impl Chart {
     }
 }
 
-fn small(ink: Ink, text: &str) -> Text<'_> {
+/// A vertical line with a short stroke across each end.
+fn whisker(surface: &mut dyn Surface, plot: &Plot, interval: &Interval) {
+    const HALF: f64 = 3.5;
+    let (low, high) = (plot.at((interval.x, interval.low)), plot.at((interval.x, interval.high)));
+    let ink = Ink::Series(interval.colour % COLOURS);
+    for end in [low, high] {
+        surface.line(&[(end.0 - HALF, end.1), (end.0 + HALF, end.1)], ink, 1.4, &[], 1.0);
+    }
+    surface.line(&[low, high], ink, 1.4, &[], 1.0);
+}
+
+pub(super) fn small(ink: Ink, text: &str) -> Text<'_> {
     let (at, anchor) = ((0.0, 0.0), Anchor::Start);
     Text { at, anchor, size: SMALL, bold: false, turned: false, ink, text }
 }

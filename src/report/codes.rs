@@ -7,6 +7,9 @@ use super::scale::{Scale, precise};
 
 /// Bars of a histogram; larger codebooks have several codes a bar.
 const BARS: usize = 320;
+/// On a logarithmic axis of ranks, neighbours are taken together when they differ by less than one
+/// part in so many.
+const NEIGHBOURS: usize = 50;
 
 /// Uses of each code, the commonest first, on a logarithmic axis, with the line of uniform use and the
 /// range of codes that were not used at all. Of larger codebooks a bar is the mean of neighbours in
@@ -51,6 +54,38 @@ pub fn usage(counts: &[u64]) -> Chart {
     chart
 }
 
+/// The use of several codebooks in one chart: the share of the tokens that each code takes, by rank,
+/// with a line for every name. A codebook of which all codes were used alike is level.
+pub fn usages(arms: &[(&str, &[u64])]) -> Chart {
+    let line = |(colour, (name, counts)): (usize, &(&str, &[u64]))| {
+        let mut sorted = counts.to_vec();
+        sorted.sort_unstable_by(|a, b| b.cmp(a));
+        let tokens = sorted.iter().map(|&c| c as f64).sum::<f64>().max(1.0);
+        let used = sorted.iter().take_while(|&&c| c > 0).count();
+        // Groups that look alike on a logarithmic axis; a mean stands at the middle of its ranks,
+        // which begin at 1.
+        let (mut points, mut first) = (vec![], 0);
+        while first < used {
+            let group = &sorted[first..used.min(first + 1 + first / NEIGHBOURS)];
+            let share = group.iter().map(|&c| c as f64).sum::<f64>() / group.len() as f64 / tokens;
+            points.push((first as f64 + (group.len() as f64 + 1.0) / 2.0, share));
+            first += group.len();
+        }
+        let name = format!("{name}: {used} of {}", sorted.len());
+        Series { name, mark: Mark::Line, colour, points }
+    };
+    let series: Vec<Series> = arms.iter().enumerate().map(line).collect();
+    let names: Vec<&str> = series.iter().map(|s| s.name.as_str()).collect();
+    Chart {
+        title: "Use of the codebooks".into(),
+        description: format!("Codes used: {}.", names.join("; ")),
+        x: AxisSpec { label: "codes by rank".into(), scale: Scale::Log2, from_zero: false },
+        y: AxisSpec { label: "share of the tokens".into(), scale: Scale::Log, from_zero: false },
+        series,
+        ..<_>::default()
+    }
+}
+
 /// The histogram as a picture.
 pub fn picture(counts: &[u64]) -> Raster {
     sheet(&[usage(counts)], 1)
@@ -68,6 +103,28 @@ mod tests {
         let span = chart.span.unwrap();
         assert_eq!((span.from, span.to, span.label.as_str()), (2.0, 4.0, "2 unused"));
         assert!(usage(&[1, 1]).span.is_none());
+        // The axis reaches to the last of the codes.
+        let drawn = crate::report::svg::inline(&usage(&[4, 0, 0, 0, 0, 0, 0, 0, 0]), "a");
+        let shaded = drawn.lines().find(|l| l.contains("<rect class=\"alert\"")).unwrap();
+        let value = |name: &str| -> f64 {
+            let (_, rest) = shaded.split_once(name).unwrap();
+            rest.split('"').nth(1).unwrap().parse().unwrap()
+        };
+        let (from, wide) = (value(" x="), value(" width="));
+        let width = crate::report::chart::WIDTH;
+        assert!(wide > width / 2.0 && from + wide < width, "{shaded}");
+    }
+
+    #[test]
+    fn several_codebooks() {
+        let chart = usages(&[("a", &[1, 0, 3]), ("b", &[]), ("c", &[1; 1000])]);
+        assert_eq!(chart.series[0].points, [(1.0, 0.75), (2.0, 0.25)]);
+        assert_eq!(chart.series[0].name, "a: 2 of 3");
+        assert!(chart.series[1].points.is_empty());
+        let level = &chart.series[2].points;
+        // 50 alone, then at most one more for every 2 %: 50 + 50 ln(1000 / 50) = 200 at the most.
+        assert!((100..=200).contains(&level.len()), "{}", level.len());
+        assert!(level.iter().all(|p| (p.1 - 1e-3).abs() < 1e-15 && (1.0..=1000.0).contains(&p.0)));
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub fn picture(charts: &[Chart]) -> Raster {
 }
 
 fn series(name: &str, colour: usize, points: Vec<(f64, f64)>) -> Series {
-    Series { name: name.replace('_', " "), mark: Mark::LineAndDots, colour, points }
+    Series { name: words(name), mark: Mark::LineAndDots, colour, points }
 }
 
 /// A chart over the steps, with what the curves end at as its description.
@@ -99,14 +99,14 @@ fn training(title: &str, label: &str, names: &[&str], history: &History) -> Opti
     (!curves.is_empty()).then(|| over_steps(title, axis, curves))
 }
 
-/// Charts of evaluations: families together, the others each alone. What never changes over several
-/// evaluations is no curve.
+/// Charts of evaluations: families together, the others each alone. What was measured once or never
+/// changes is no curve; the table has it.
 fn held_out(history: &History, codes: Option<u64>) -> Vec<Chart> {
     let mut left: Vec<(&str, Vec<(f64, f64)>)> = history
         .names()
         .into_iter()
         .filter_map(|name| Some((name.strip_prefix(EVAL)?, history.column(name))))
-        .filter(|(_, points)| !points.is_empty())
+        .filter(|(_, points)| points.len() > 1)
         .collect();
     let mut out = vec![];
     for (title, unit, members) in FAMILIES {
@@ -117,7 +117,10 @@ fn held_out(history: &History, codes: Option<u64>) -> Vec<Chart> {
         if taken.is_empty() {
             continue;
         }
-        let named = taken.into_iter().enumerate();
+        // Two names of one quantity are one curve.
+        let again = |i: usize| taken[..i].iter().any(|earlier| earlier.1 == taken[i].1);
+        let own: Vec<usize> = (0..taken.len()).filter(|&i| !again(i)).collect();
+        let named = own.into_iter().map(|i| taken[i].clone()).enumerate();
         let curves: Vec<Series> =
             named.map(|(i, (name, p))| series(name, i, thinned(&p))).collect();
         let axis = AxisSpec { label: unit.into(), from_zero: unit == "codes", ..<_>::default() };
@@ -127,13 +130,27 @@ fn held_out(history: &History, codes: Option<u64>) -> Vec<Chart> {
         }
         out.push(chart);
     }
-    let constant = |p: &[(f64, f64)]| p.len() > 1 && p.iter().all(|v| v.1 == p[0].1);
+    let constant = |p: &[(f64, f64)]| p.iter().all(|v| v.1 == p[0].1);
     for (name, points) in left.into_iter().filter(|(_, p)| !constant(p)) {
-        let shown = name.replace(['_', '.'], " ");
+        let shown = capital(&words(name));
         let axis = AxisSpec { label: shown.clone(), ..<_>::default() };
         out.push(over_steps(&shown, axis, vec![series(name, 0, thinned(&points))]));
     }
     out
+}
+
+/// The name of a metric as it is read: `foreground_psnr` as `foreground PSNR`.
+pub fn words(name: &str) -> String {
+    const ABBREVIATIONS: [&str; 9] =
+        ["psnr", "ssim", "snr", "fid", "kid", "fsd", "mse", "mae", "lpips"];
+    let word = |w: &str| if ABBREVIATIONS.contains(&w) { w.to_uppercase() } else { w.into() };
+    name.split(['_', '.']).map(word).collect::<Vec<String>>().join(" ")
+}
+
+/// The first letter as a capital.
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |c| c.to_uppercase().chain(letters).collect())
 }
 
 /// The exponential average, without the pull of its start.
@@ -178,8 +195,12 @@ mod tests {
                 "{{\"step\":{step},\"loss\":{loss},\"reconstruction\":0.5,\"x\":{loss}}}\n"
             );
         }
-        text +=
-            &format!("{{\"step\":{steps},\"eval\":{{\"psnr\":20,\"codes_used\":7,\"odd\":1}}}}\n");
+        for step in [1, steps] {
+            text += &format!(
+                "{{\"step\":{step},\"eval\":{{\"psnr\":20,\"codes_used\":7,\"usage\":{{\"unique\":7}},\"odd\":{step}}}}}\n"
+            );
+        }
+        text += &format!("{{\"step\":{steps},\"eval\":{{\"once\":1}}}}\n");
         History::parse(&text)
     }
 
@@ -187,15 +208,23 @@ mod tests {
     fn what_is_charted() {
         let charts = charts(&history(100), Some(8));
         let titles: Vec<&str> = charts.iter().map(|c| c.title.as_str()).collect();
-        assert_eq!(titles, ["Loss", "Terms of the loss", "Signal to noise", "Codes", "odd"]);
+        assert_eq!(titles, ["Loss", "Terms of the loss", "Signal to noise", "Codes", "Odd"]);
         assert_eq!(charts[0].y.scale, Scale::Log);
         // A second name for the loss is not a term of it.
         let names: Vec<&str> = charts[1].series.iter().map(|s| s.name.as_str()).collect();
         assert_eq!(names, ["", "reconstruction"]);
         assert_eq!(charts[3].rules[0].y, 8.0);
+        assert_eq!(charts[3].series.len(), 1, "usage.unique is codes_used");
         let nothing = super::charts(&History::default(), None);
         assert!(nothing.is_empty());
         assert!(!picture(&nothing).pixels.is_empty());
+    }
+
+    #[test]
+    fn names_are_read_as_words() {
+        assert_eq!(words("foreground_psnr"), "foreground PSNR");
+        assert_eq!(capital(&words("usage.dead_codes")), "Usage dead codes");
+        assert_eq!(capital(""), "");
     }
 
     #[test]

@@ -69,7 +69,8 @@ pub fn checkpoints(run: &Path) -> Vec<Checkpoint> {
     files(&run.join("checkpoints"), "safetensors").into_iter().filter_map(read).collect()
 }
 
-/// The `__metadata__` of a safetensors file: its first eight bytes are the length of a JSON header.
+/// The notes in the header of a safetensors file: its first eight bytes are the length of a JSON
+/// object, whose `__metadata__` holds texts. That of `vqforge` is itself an object of notes.
 fn notes(path: &Path) -> Option<BTreeMap<String, String>> {
     let mut file = std::fs::File::open(path).ok()?;
     let mut length = [0; 8];
@@ -81,7 +82,8 @@ fn notes(path: &Path) -> Option<BTreeMap<String, String>> {
     let mut header = vec![];
     file.take(length).read_to_end(&mut header).ok()?;
     let header: Value = serde_json::from_slice(&header).ok()?;
-    let notes = header.get("__metadata__")?.as_object()?.iter();
+    let own: Value = serde_json::from_str(header["__metadata__"]["vqforge"].as_str()?).ok()?;
+    let notes = own.as_object()?.iter();
     Some(notes.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_string()))).collect())
 }
 
@@ -126,14 +128,16 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Lines of the log that warn of something, each once, and how many lines there are of a text that
-/// repeats.
+/// Lines of the log that warn of something, each once.
 pub fn warnings(run: &Path) -> Vec<String> {
     let log = text(run, "run.log").unwrap_or_default();
     let mut seen: Vec<&str> = vec![];
     for line in log.lines() {
         let low = line.to_lowercase();
-        if ["warning", "error", "panic"].iter().any(|w| low.contains(w)) && !seen.contains(&line) {
+        // Whole words: `standard_error` is a metric.
+        let mut words = low.split(|c: char| !c.is_alphanumeric() && c != '_');
+        let warns = words.any(|w| ["warning", "error", "panic", "panicked"].contains(&w));
+        if warns && !seen.contains(&line) {
             seen.push(line);
         }
     }
@@ -164,7 +168,8 @@ mod tests {
     #[test]
     fn headers_settings_and_warnings() {
         let dir = Scratch::new("report-facts");
-        let header = br#"{"__metadata__":{"kind":"vqvae","step":"13"},"x":{}}"#;
+        let header =
+            br#"{"__metadata__":{"vqforge":"{\"kind\":\"vqvae\",\"step\":\"13\"}"},"x":{}}"#;
         let whole = [&(header.len() as u64).to_le_bytes()[..], header, b"data"].concat();
         dir.file("checkpoints/last.safetensors", &whole);
         dir.file("checkpoints/step_9.safetensors", b"\xff\xff\xff\xff\xff\xff\xff\xffno");
@@ -181,7 +186,7 @@ mod tests {
         for none in ["train", "train.odd", "train.steps.x", "no.thing", ""] {
             assert_eq!(setting(&config, none), None, "{none}");
         }
-        dir.file("run.log", b"step 1\nwarning: a\nwarning: a\nerror: b\n");
+        dir.file("run.log", b"step 1\nwarning: a\nwarning: a\nerror: b\nstandard_error 3\n");
         assert_eq!(warnings(&dir.path("")), ["warning: a", "error: b"]);
     }
 }

@@ -113,6 +113,17 @@ const GLYPHS: [&str; 94] = [
 const UNKNOWN: &str = "0050590900";
 
 fn glyph(c: char) -> &'static str {
+    // Signs of names and units that are no ASCII.
+    let c = match c {
+        '×' => return "0448 4408",
+        '·' => return "0606",
+        '±' => return "0545 2327 0949",
+        'µ' | 'μ' => 'u',
+        '–' | '—' | '−' => '-',
+        '‘' | '’' => '\'',
+        '“' | '”' => '"',
+        c => c,
+    };
     (c as usize).checked_sub('!' as usize).and_then(|i| GLYPHS.get(i).copied()).unwrap_or(UNKNOWN)
 }
 
@@ -197,6 +208,9 @@ mod tests {
             assert!(twin == i || twins.contains(&seen), "{seen:?}");
         }
         assert_eq!(glyph('é'), UNKNOWN);
+        for sign in "×·±µ–’”".chars() {
+            assert!(glyph(sign) != UNKNOWN && !strokes(glyph(sign)).is_empty(), "{sign}");
+        }
     }
 
     #[test]

@@ -45,6 +45,20 @@ pub enum Block {
         head: Vec<String>,
         rows: Vec<Vec<String>>,
     },
+    /// A table with the best cells of its columns set off. `better` says of each column which end
+    /// is; the cells of such a column begin with their number and share a unit.
+    Ranked {
+        head: Vec<String>,
+        rows: Vec<Vec<String>>,
+        better: Vec<Better>,
+    },
+    /// Images in named rows and columns, such as an original beside its reconstructions: each the
+    /// bytes of a PNG file. Cells without an image stay empty.
+    Matrix {
+        caption: String,
+        columns: Vec<String>,
+        rows: Vec<(String, Vec<Vec<u8>>)>,
+    },
     /// Charts beside each other where there is room.
     Charts(Vec<Chart>),
     Images(Vec<Picture>),
@@ -55,6 +69,16 @@ pub enum Block {
         title: String,
         blocks: Vec<Block>,
     },
+}
+
+/// Which end of a column is the better one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Better {
+    /// Neither, or not known.
+    #[default]
+    Neither,
+    More,
+    Less,
 }
 
 /// How good the news are.
@@ -171,7 +195,9 @@ impl Page {
                 }
                 self.raw("</dl>\n");
             }
-            Block::Table { head, rows } => self.table(head, rows),
+            Block::Table { head, rows } => self.table(head, rows, &[]),
+            Block::Ranked { head, rows, better } => self.table(head, rows, better),
+            Block::Matrix { caption, columns, rows } => self.matrix(caption, columns, rows),
             Block::Charts(charts) => {
                 self.raw("<div class=\"charts\">\n");
                 for chart in charts {
@@ -232,7 +258,10 @@ impl Page {
         self.raw("</div>\n");
     }
 
-    fn table(&mut self, head: &[String], rows: &[Vec<String>]) {
+    fn table(&mut self, head: &[String], rows: &[Vec<String>], better: &[Better]) {
+        let best: Vec<Option<f64>> = (0..head.len())
+            .map(|i| best(rows, i, better.get(i).copied().unwrap_or_default()))
+            .collect();
         let number = |text: &str| {
             text.trim_start_matches(['-', '+']).starts_with(|c: char| c.is_ascii_digit())
         };
@@ -252,8 +281,34 @@ impl Page {
                 let cell = row.get(i).map_or("", String::as_str);
                 match i {
                     0 => self.push("<th scope=\"row\">", cell, "</th>"),
+                    _ if best[i].is_some() && leading(cell) == best[i] => {
+                        self.push("<td class=\"n best\"><strong>", cell, "</strong>");
+                        self.raw("<span class=\"unseen\"> (best)</span></td>");
+                    }
                     _ => self.push(&format!("<td{}>", class(numeric[i])), cell, "</td>"),
                 }
+            }
+            self.raw("</tr>\n");
+        }
+        self.raw("</tbody>\n</table>\n</div>\n");
+    }
+
+    fn matrix(&mut self, caption: &str, columns: &[String], rows: &[(String, Vec<Vec<u8>>)]) {
+        self.raw("<div class=\"wide\" tabindex=\"0\">\n<table class=\"matrix\">\n");
+        self.push("<caption>", caption, "</caption>\n<thead><tr><td></td>");
+        columns.iter().for_each(|c| self.push("<th scope=\"col\">", c, "</th>"));
+        self.raw("</tr></thead>\n<tbody>\n");
+        for (label, images) in rows {
+            self.push("<tr><th scope=\"row\">", label, "</th>");
+            for (i, column) in columns.iter().enumerate() {
+                let image = images.get(i).filter(|png| super::png::size(png).is_some());
+                let Some(png) = image else {
+                    self.raw("<td></td>");
+                    continue;
+                };
+                let data = base64(png);
+                self.push("<td><img alt=\"", &format!("{label}, {column}"), "\" ");
+                self.raw(&format!("src=\"data:image/png;base64,{data}\"></td>"));
             }
             self.raw("</tr>\n");
         }
@@ -272,5 +327,28 @@ impl Page {
         self.raw(&format!("<figure>\n<img{crisp} width=\"{wide}\" height=\"{high}\" alt=\""));
         self.push("", &picture.caption, &format!("\" src=\"data:image/png;base64,{data}\">\n"));
         self.push("<figcaption>", &picture.caption, "</figcaption>\n</figure>\n");
+    }
+}
+
+/// The number that a cell begins with: `27.3` of `27.3 ± 0.2 dB`.
+fn leading(cell: &str) -> Option<f64> {
+    let unsigned = cell.trim_start_matches(['-', '+']);
+    let signs = cell.len() - unsigned.len();
+    let digits = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
+    cell[..signs + digits].parse().ok()
+}
+
+/// The best number of a column; None where there is nothing to choose from.
+fn best(rows: &[Vec<String>], column: usize, better: Better) -> Option<f64> {
+    let values: Vec<f64> =
+        rows.iter().filter_map(|r| r.get(column)).filter_map(|cell| leading(cell)).collect();
+    let (low, high) = values
+        .iter()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &v| (low.min(v), high.max(v)));
+    match better {
+        _ if low >= high => None,
+        Better::Neither => None,
+        Better::More => Some(high),
+        Better::Less => Some(low),
     }
 }

@@ -199,7 +199,7 @@ impl<'a> Told<'a> {
     /// The metrics that are asked for first, in a sentence.
     fn headline(&self) -> String {
         let part = |metric: &str, unit: &str| {
-            let name = metric.replace('_', " ");
+            let name = curves::words(metric);
             self.last(metric).map(|v| format!("{name} {}{unit}", precise(v, 4)))
         };
         let parts = [part("psnr", " dB"), part("ssim", ""), part("bits_per_token", "")];
@@ -276,7 +276,7 @@ impl<'a> Told<'a> {
             });
             let (value, step) =
                 best.map_or(("".into(), "".into()), |b| (precise(b.1, 5), b.0.to_string()));
-            let name = metric.replace('_', " ");
+            let name = curves::words(metric);
             Some(vec![name, precise(first.1, 5), precise(last.1, 5), value, step])
         };
         let rows: Vec<_> = self.history.names().into_iter().filter_map(row).collect();

@@ -7,6 +7,8 @@ pub enum Scale {
     Linear,
     /// Equal ratios are equal distances. Values that are not positive have no place.
     Log,
+    /// The same with powers of two beside it: rates in bits, sizes of codebooks.
+    Log2,
 }
 
 impl Scale {
@@ -16,7 +18,21 @@ impl Scale {
     }
 
     fn apply(self, value: f64) -> f64 {
-        if self == Scale::Log { value.log10() } else { value }
+        match self {
+            Scale::Linear => value,
+            Scale::Log => value.log10(),
+            Scale::Log2 => value.log2(),
+        }
+    }
+
+    /// A value as it is written beside such an axis: powers of two in full while they are short.
+    pub fn label(self, value: f64) -> String {
+        let power = value.log2();
+        match self {
+            Scale::Log2 if power.fract() == 0.0 && power.abs() > 16.0 => format!("2^{power}"),
+            Scale::Log2 => precise(value, 6),
+            _ => number(value),
+        }
     }
 }
 
@@ -24,7 +40,7 @@ impl Scale {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Axis {
     scale: Scale,
-    /// Ends of the range; powers of ten on a logarithmic axis.
+    /// Ends of the range; exponents on a logarithmic axis.
     low: f64,
     high: f64,
 }
@@ -45,6 +61,7 @@ impl Axis {
         }
         let least = match scale {
             Scale::Log => 0.1,
+            Scale::Log2 => 0.3,
             Scale::Linear if low == high => (0.05 * low.abs()).max(1e-3),
             Scale::Linear => 0.0,
         };
@@ -66,14 +83,20 @@ impl Axis {
     }
 
     /// Round values inside the range, at most about `most` of them: steps of 1, 2 or 5 times a power
-    /// of ten; on a logarithmic axis 1, 2 and 5 of each decade, or whole decades where there are many.
+    /// of ten; on a logarithmic axis 1, 2 and 5 of each decade, or whole decades where there are many;
+    /// powers of two on an axis of those.
     pub fn ticks(&self, most: usize) -> Vec<f64> {
         let most = most.max(2);
         if self.scale == Scale::Linear {
             return linear_ticks(self.low, self.high, most);
         }
+        if self.scale == Scale::Log2 {
+            return self.doublings(most);
+        }
         let decades = self.high - self.low;
-        let steps: &[f64] = if 3.0 * decades <= most as f64 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+        // A few more than asked for rather than one alone.
+        let dense = 3.0 * decades <= most as f64 + 2.5;
+        let steps: &[f64] = if dense { &[1.0, 2.0, 5.0] } else { &[1.0] };
         let every = (decades / most as f64).ceil().max(1.0) as i32;
         let powers = self.low.floor() as i32..=self.high.ceil() as i32;
         let found: Vec<f64> = powers
@@ -84,6 +107,17 @@ impl Axis {
         // Less than a decade may hold none of these.
         if found.len() < 2 && decades < 1.0 {
             return linear_ticks(10f64.powf(self.low), 10f64.powf(self.high), most);
+        }
+        found
+    }
+
+    fn doublings(&self, most: usize) -> Vec<f64> {
+        let every = ((self.high - self.low) / most as f64).ceil().max(1.0) as i32;
+        let powers = self.low.ceil() as i32..=self.high.floor() as i32;
+        let found: Vec<f64> =
+            powers.filter(|p| p.rem_euclid(every) == 0).map(|p| 2f64.powi(p)).collect();
+        if found.len() < 2 {
+            return linear_ticks(self.low.exp2(), self.high.exp2(), most);
         }
         found
     }
@@ -124,7 +158,7 @@ pub fn number(value: f64) -> String {
 pub fn precise(value: f64, digits: usize) -> String {
     let rounded = significant(value, digits);
     let size = rounded.abs();
-    if size != 0.0 && (size < 1e-3 || size >= 1e13) {
+    if size != 0.0 && !(1e-3..1e13).contains(&size) {
         format!("{rounded:e}")
     } else {
         format!("{rounded}")
@@ -161,6 +195,7 @@ mod tests {
             |low: f64, high: f64| Axis::around(Scale::Log, [low, high].into_iter()).ticks(6);
         assert_eq!(ticks(1.0, 1000.0), [1.0, 10.0, 100.0, 1000.0]);
         assert_eq!(ticks(0.02, 0.5), [0.02, 0.05, 0.1, 0.2, 0.5]);
+        assert_eq!(ticks(0.01, 0.5), [0.01, 0.02, 0.05, 0.1, 0.2, 0.5]);
         assert_eq!(ticks(1e-30, 1e30), [1e-22, 1e-11, 1.0, 1e11, 1e22]);
         for (low, high) in [(3.0, 3.0), (3.1, 4.2), (0.5, 0.6)] {
             assert!(ticks(low, high).len() >= 2, "{low} {high}");
@@ -168,8 +203,19 @@ mod tests {
     }
 
     #[test]
+    fn powers_of_two() {
+        let ticks =
+            |low: f64, high: f64| Axis::around(Scale::Log2, [low, high].into_iter()).ticks(6);
+        assert_eq!(ticks(64.0, 1024.0), [64.0, 128.0, 256.0, 512.0, 1024.0]);
+        assert_eq!(ticks(1.0, 1_048_576.0), [1.0, 16.0, 256.0, 4096.0, 65_536.0, 1_048_576.0]);
+        assert!(ticks(100.0, 101.0).len() >= 2);
+        let labels = [1024.0, 65_536.0, 1_048_576.0, 0.5].map(|v| Scale::Log2.label(v));
+        assert_eq!(labels, ["1024", "65536", "2^20", "0.5"]);
+    }
+
+    #[test]
     fn values_lie_inside_and_impossible_ones_nowhere() {
-        for scale in [Scale::Linear, Scale::Log] {
+        for scale in [Scale::Linear, Scale::Log, Scale::Log2] {
             let values = [f64::NAN, 2.0, 8.0, f64::INFINITY];
             let axis = Axis::around(scale, values.into_iter());
             assert!(axis.place(2.0) > 0.0 && axis.place(8.0) < 1.0);

@@ -115,6 +115,52 @@ fn impossible_points_are_left_out() {
     );
 }
 
+#[test]
+fn intervals_and_notes_lie_where_their_points_are() {
+    let dot = chart(vec![(4.0, 3.0)], Mark::Dots);
+    let interval = |low| Interval { x: 4.0, low, high: 9.0, colour: 1 };
+    let note = Note { at: (4.0, 3.0), text: ODD.into() };
+    let nowhere = Note { at: (-1.0, 3.0), text: "nowhere".into() };
+    let intervals = vec![interval(-5.0), interval(f64::NAN)];
+    let shown = Chart { intervals, notes: vec![note, nowhere], ..dot.clone() };
+    let (before, drawn) = (svg::inline(&dot, "a"), svg::inline(&shown, "a"));
+    well_formed(&drawn);
+    assert!(!drawn.contains("nowhere") && !drawn.contains("NaN"));
+    let of_series = |svg: &str| svg.matches("<polyline class=\"line s1\"").count();
+    assert_eq!(of_series(&drawn) - of_series(&before), 3, "a line and a stroke across each end");
+    // Its ends are seen: from the low one to the high one the point lies 8 of 14 up.
+    let line = drawn.lines().rfind(|l| l.contains("line s1")).unwrap();
+    let (_, places) = line.split_once(" points=\"").unwrap();
+    let places: Vec<f64> =
+        places.split('"').next().unwrap().split([',', ' ']).map(|n| n.parse().unwrap()).collect();
+    let dots = attributes(&drawn, "circle", "cy");
+    let share = (places[1] - dots[2]) / (places[1] - places[3]);
+    // Places are written in tenths of a pixel, and the line is longer than 100.
+    assert!((share - 8.0 / 14.0).abs() < 0.003, "{share}");
+    assert!((0.0..=chart::HEIGHT).contains(&places[3]) && places[3] < places[1]);
+}
+
+#[test]
+fn the_best_of_a_column_is_set_off() {
+    let cells = |texts: [&str; 4]| texts.map(String::from).to_vec();
+    let block = Block::Ranked {
+        head: cells(["arm", "PSNR", "bits", "seed"]),
+        rows: vec![
+            cells(["a", "27.3 ± 0.2", "-3", "1"]),
+            cells(["b", "27.31 dB", "", "2"]),
+            cells(["c", "9", "+4", "3"]),
+            vec!["short".into()],
+        ],
+        better: vec![Better::Neither, Better::More, Better::Less],
+    };
+    let section = Section::new("x", vec![block]);
+    let html = Report { sections: vec![section], ..<_>::default() }.html();
+    well_formed(&html);
+    let best: Vec<&str> = html.split("<td class=\"n best\"><strong>").skip(1).collect();
+    assert_eq!(best.len(), 2);
+    assert!(best[0].starts_with("-3<") && best[1].starts_with("27.31 dB<"));
+}
+
 fn every_block() -> Report {
     let odd = || ODD.to_string();
     let png = encode(&Raster { width: 2, height: 2, channels: 1, pixels: vec![9; 4] }).unwrap();
@@ -128,6 +174,11 @@ fn every_block() -> Report {
         Block::Table {
             head: vec![odd(), "n".into()],
             rows: vec![vec![odd(), "-3.5".into()], vec![]],
+        },
+        Block::Matrix {
+            caption: odd(),
+            columns: vec![odd(), odd(), odd()],
+            rows: vec![(odd(), vec![png.clone(), b"no PNG".to_vec()]), (odd(), vec![])],
         },
         Block::Charts(vec![chart(vec![(1.0, 2.0)], Mark::Line), chart(vec![], Mark::Bars)]),
         Block::Images(vec![
@@ -150,6 +201,8 @@ fn pages_are_well_formed_escaped_and_self_contained() {
     assert!(ids.contains(&"chart-6-desc".to_string()), "{ids:?}");
     assert!(html.contains("&lt;script&gt;alert(&#39;1&#39;)"));
     assert!(html.contains("<td class=\"n\">-3.5</td>"));
+    // Three columns and two rows in each of three sections; one image is there.
+    assert_eq!(html.matches("<td></td>").count(), 3 * (1 + 5));
     assert!(html.contains("width=\"720\" height=\"720\""), "small pictures are enlarged");
     assert_eq!(html.matches("the picture is damaged").count(), 3);
     assert_eq!(html, every_block().html(), "the same bytes for the same content");
