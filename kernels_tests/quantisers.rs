@@ -162,6 +162,11 @@ impl Made {
         ok(self.store.read_u32(ok(self.plan.output(name))))
     }
 
+    /// The words of an output of each head.
+    fn of_heads(&mut self, name: &str, heads: usize) -> Vec<Vec<u32>> {
+        (0..heads).map(|head| self.bits(&of_head(name, head))).collect()
+    }
+
     fn floats(&mut self, name: &str) -> Vec<f32> {
         ok(self.store.read_f32(ok(self.plan.output(name))))
     }

@@ -29,47 +29,52 @@ fn decoded_indices_are_the_direct_path() {
         for (name, entries) in SETTINGS {
             let config = settings(entries);
             let heads = config.quantiser.heads();
-            let of = |record: &dyn Fn(&mut Scope<'_>) -> vqforge::error::Result<()>| {
-                Made::new((place.fresh)(), &config, (&[("x", &x)], &[]), record)
+            let what = format!("{name} on {}", place.kind);
+            let inputs: (&[(&str, &[f32])], _) = (&[("x", &x)], &[] as &[_]);
+            // One after the other: they take the same device.
+            let (want, indices) = {
+                let mut direct = Made::new((place.fresh)(), &config, inputs, |s| {
+                    let x = s.tape.input("x", &DIMS)?;
+                    let made = autoencoder::reconstruct(s, &config, x)?;
+                    name_all(s, "idx", &made.idx);
+                    s.tape.output("image", made.image)
+                });
+                (direct.bits("image"), direct.of_heads("idx", heads))
             };
-            let mut direct = of(&|s| {
-                let x = s.tape.input("x", &DIMS)?;
-                let made = autoencoder::reconstruct(s, &config, x)?;
-                name_all(s, "idx", &made.idx);
-                s.tape.output("image", made.image)
-            });
-            let mut coded = of(&|s| {
+            for (idx, head) in indices.iter().zip(0..) {
+                assert!(
+                    idx.iter().any(|&i| i != idx[0]),
+                    "{what}: head {head} is always {}",
+                    idx[0]
+                );
+            }
+            let coded = Made::new((place.fresh)(), &config, inputs, |s| {
                 let x = s.tape.input("x", &DIMS)?;
                 let idx = autoencoder::codes(s, &config, x)?;
                 name_all(s, "idx", &idx);
                 Ok(())
-            });
-            let mut trained = of(&|s| {
+            })
+            .of_heads("idx", heads);
+            assert_eq!(coded, indices, "{what}: by the encoder alone");
+            let trained = Made::new((place.fresh)(), &config, inputs, |s| {
                 let x = s.tape.input("x", &DIMS)?;
                 let pass = autoencoder::training(s, &config, x)?;
                 s.tape.output("image", pass.image)
-            });
-            let indices: Vec<(String, Vec<u32>)> = (0..heads)
-                .map(|head| {
-                    let name = of_head("idx", head);
-                    let idx = coded.bits(&name);
-                    assert_eq!(direct.bits(&name), idx, "{} {name}", place.kind);
-                    assert!(idx.iter().any(|&i| i != idx[0]), "all latents have code {}", idx[0]);
-                    (name, idx)
-                })
-                .collect();
-            drop(coded);
-            let words: Vec<_> = indices.iter().map(|(n, idx)| (n.as_str(), &idx[..])).collect();
-            let mut decoded = Made::new((place.fresh)(), &config, (&[], &words), |s| {
+            })
+            .bits("image");
+            assert!(trained == want, "{what}: in training");
+            let names: Vec<String> = (0..heads).map(|head| of_head("idx", head)).collect();
+            let words: Vec<_> =
+                names.iter().zip(&coded).map(|(n, idx)| (n.as_str(), &idx[..])).collect();
+            let decoded = Made::new((place.fresh)(), &config, (&[], &words), |s| {
                 let idx: Result<Vec<_>, _> =
-                    (0..heads).map(|h| s.tape.input_idx(&of_head("idx", h), &[TOKENS])).collect();
+                    names.iter().map(|name| s.tape.input_idx(name, &[TOKENS])).collect();
                 let side = SIDE / 4;
                 let image = autoencoder::decode_indices(s, &config, &idx?, [IMAGES, side, side])?;
                 s.tape.output("image", image)
-            });
-            let want = direct.bits("image");
-            assert!(decoded.bits("image") == want, "{name} on {}: by indices", place.kind);
-            assert!(trained.bits("image") == want, "{name} on {}: in training", place.kind);
+            })
+            .bits("image");
+            assert!(decoded == want, "{what}: by the decoder alone");
         }
     }
 }
