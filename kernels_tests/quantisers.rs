@@ -26,6 +26,7 @@ use vqforge::train::{Material, Session};
 /// What goes wrong elsewhere; the source and the name of the test that shows it does not here.
 const PITFALLS: &[(&str, &str, &str)] = &[
     ("beta weighs the gradient of the codes", LEARNING, "codes_learn_alike_at_any_beta"),
+    ("later levels pull at no latent", LEARNING, "levels_and_parts_have_their_share"),
     ("moving averages that do not give the k-means codes", START, "averages_start_at_the_means"),
     ("clusters that k-means leaves empty", START, "empty_clusters_are_seeded_again"),
     ("SimVQ decodes from the frozen table", ROUND_TRIP, "decoded_indices_are_the_direct_path"),

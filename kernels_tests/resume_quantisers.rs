@@ -35,6 +35,20 @@ fn a_reservoir_half_full() {
     }
 }
 
+/// A run may go on with another reservoir or batch, in the middle of gathering.
+#[test]
+fn another_reservoir() {
+    let place = Place::new("another-reservoir");
+    let job = "vqvae tiny.toml --data synth:rotor --set quantiser.revive_every=5";
+    let first = format!("{job} --set quantiser.revive_reservoir=3 --out run --max-steps 4");
+    place.train(&first).expect(75, &[]);
+    let said = "warning: changed: quantiser.revive_reservoir 3 -> 4";
+    let other = "vqvae --resume run --set quantiser.revive_reservoir=4 --max-steps 5";
+    place.train(other).expect(75, &["at step 4\n", said]);
+    let said = "warning: changed: train.batch 4 -> 6";
+    place.train("vqvae --resume run --set train.batch=6").expect(0, &["at step 9\n", said]);
+}
+
 #[test]
 fn dropped_levels() {
     let place = Place::new("levels");

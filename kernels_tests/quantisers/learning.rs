@@ -1,8 +1,10 @@
-//! What moves the codes.
+//! What moves latents and codes.
 
 use super::{Made, SIDE, draw, settings};
 use crate::device;
-use crate::rig::ok;
+use crate::rig::{Rig, ok};
+use vqforge::config::Config;
+use vqforge::model::quantiser::{CODEBOOK_PARAM, build};
 use vqforge::plan::{Kind, ParamTable};
 use vqforge::tape::Tape;
 use vqforge::train::autoencoder::record;
@@ -53,5 +55,78 @@ fn codes_learn_alike_at_any_beta() {
         }
         assert_eq!(of_codes, settings(entries).quantiser.heads(), "{entries:?}");
         assert!(of_encoder > 0, "{entries:?}: the encoder does not see beta");
+    }
+}
+
+/// z - r, r - q, .. of one row and one part: what each level saw, and the code it took.
+fn levels_of(z: &[f32], books: &[Vec<f32>]) -> Vec<(Vec<f64>, usize)> {
+    let (mut rest, mut all) = (z.iter().map(|&z| z.into()).collect::<Vec<f64>>(), vec![]);
+    for book in books {
+        let code = |i: usize| book[i * z.len()..(i + 1) * z.len()].iter().map(|&e| f64::from(e));
+        let d2 = |i: usize| rest.iter().zip(code(i)).map(|(r, e)| (r - e) * (r - e)).sum::<f64>();
+        let all_d2: Vec<f64> = (0..book.len() / z.len()).map(d2).collect();
+        let best =
+            (0..all_d2.len()).min_by(|&a, &b| all_d2[a].total_cmp(&all_d2[b])).expect("codes");
+        let left = rest.iter().zip(code(best)).map(|(r, e)| r - e).collect();
+        all.push((std::mem::replace(&mut rest, left), best));
+    }
+    all
+}
+
+/// Levels and parts side by side: every level pulls the latent, as a whole and not through the codes
+/// of the levels before it, and every code is pulled to what was left over for it; both by the mean
+/// over all channels.
+#[test]
+fn levels_and_parts_have_their_share() {
+    const N: usize = 11;
+    for entries in [
+        &["residual_levels=3"] as &[&str],
+        &["num_codebooks=2"],
+        &["num_codebooks=2", "residual_levels=2"],
+    ] {
+        let config: Config = settings(&[entries, &["kind=gradient"]].concat());
+        let (levels, parts) = (config.quantiser.residual_levels, config.quantiser.num_codebooks);
+        let (k, d) = (config.model.num_vq_embeddings, config.model.vq_embed_dim);
+        let (width, beta) = (d / parts, config.model.commitment_cost);
+        let (z, gy) = (draw("latents", N * d), draw("upstream", N * d));
+        let mut rig = Rig::default();
+        let leaf = rig.leaf("z", &[N, d], z.clone());
+        let name = |head: usize| match head {
+            0 => CODEBOOK_PARAM.to_string(),
+            n => format!("quantize.{n}.embedding.weight"),
+        };
+        let books: Vec<Vec<f32>> =
+            (0..levels * parts).map(|head| draw(&name(head), k * width)).collect();
+        for (head, book) in books.iter().enumerate() {
+            rig.param(&name(head), &[k, width], book.clone());
+        }
+        let made = ok(build(&config).training(&mut rig.scope(), leaf));
+        let losses: Vec<_> = made.terms.iter().map(|t| (t.value, t.weight)).collect();
+        rig.finish(made.code, gy.clone(), &losses);
+
+        let mut gz: Vec<f64> = gy.iter().map(|&g| g.into()).collect();
+        let mut of_books = vec![vec![0.0; k * width]; books.len()];
+        for row in 0..N {
+            for part in 0..parts {
+                let first = row * d + part * width;
+                let heads = part * levels..(part + 1) * levels;
+                let seen = levels_of(&z[first..first + width], &books[heads.clone()]);
+                for (head, (rest, code)) in heads.zip(seen) {
+                    for (i, r) in rest.iter().enumerate() {
+                        let at = code * width + i;
+                        let pull = 2.0 * (r - f64::from(books[head][at])) / (N * d) as f64;
+                        gz[first + i] += beta * pull;
+                        of_books[head][at] -= pull;
+                    }
+                }
+            }
+        }
+        let rounded = |x: Vec<f64>| x.into_iter().map(|x| x as f32).collect::<Vec<_>>();
+        rig.expect("gz", rounded(gz), 0.0);
+        for (head, gradient) in of_books.into_iter().enumerate() {
+            rig.expect(&format!("g{}", name(head)), rounded(gradient), 0.0);
+        }
+        let (used, _) = rig.check(device::cpu(1), &format!("{entries:?}"));
+        println!("{entries:?}: {used:.3} of the tolerance");
     }
 }

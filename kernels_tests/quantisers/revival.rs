@@ -282,11 +282,11 @@ fn a_reservoir_of_several_steps() {
         if step < 4 {
             trial.after();
         }
-        let gathered = trial.session.store.find_state("reservoir").is_ok();
+        let gathered = trial.session.store.find_state("reservoir_18").is_ok();
         assert_eq!(gathered, step >= 2, "step {step}");
     }
     trial.after();
-    let (kept, d2) = (trial.state("reservoir"), trial.state("reservoir_d2"));
+    let (kept, d2) = (trial.state("reservoir_18"), trial.state("reservoir_d2_18"));
     assert_eq!((kept.len(), d2.len()), (STEPS * share * d, STEPS * share));
     for turn in 0..STEPS {
         let (z, distances) = &seen[4 - turn];

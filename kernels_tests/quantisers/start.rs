@@ -3,14 +3,14 @@
 use super::{images, length, run_of, settings, state};
 use crate::rig::{U, ok};
 use vqforge::config::Distance;
-use vqforge::model::quantiser::{CODEBOOK, CODEBOOK_PARAM, EMA_M, EMA_N};
+use vqforge::model::quantiser::{CODEBOOK, CODEBOOK_PARAM, EMA_M, EMA_N, of_head};
 use vqforge::model::{Scope, autoencoder, quantiser};
 use vqforge::plan::{Kind, Options, Plan};
 use vqforge::tape::Tape;
 use vqforge::train::{Console, Job, Session};
 
 /// What the codebook is searched for in all training images, and the codes that are found.
-fn assignments(session: &mut Session) -> (Vec<f32>, Vec<u32>) {
+fn assignments(session: &mut Session, head: usize) -> (Vec<f32>, Vec<u32>) {
     let config = session.config.clone();
     let (mut tape, mut table) = (Tape::new(), session.store.table().clone());
     let mut s = Scope::new(&mut tape, &mut table);
@@ -19,8 +19,8 @@ fn assignments(session: &mut Session) -> (Vec<f32>, Vec<u32>) {
     let x = ok(s.tape.input("x", &all.batch_dims(n)));
     let z = ok(autoencoder::encode(&mut s, &config.model, x));
     let made = ok(quantiser::build(&config).training(&mut s, z));
-    ok(tape.output("z", made.searches[0].z));
-    ok(tape.output("idx", made.idx[0]));
+    ok(tape.output("z", made.searches[head].z));
+    ok(tape.output("idx", made.idx[head]));
     let plan = ok(Plan::compile(&mut session.store, &tape, &Options::default(), &mut |_, _| {}));
     let mut pixels = vec![0.0; n * all.image_len()];
     all.images(&(0..n as u32).collect::<Vec<_>>(), &mut pixels);
@@ -46,9 +46,10 @@ struct Started {
     chosen: Vec<usize>,
 }
 
-fn start(entries: &[&str]) -> Started {
+fn start(entries: &[&str], head: usize) -> Started {
     let config = settings(&[entries, &[ROUNDS]].concat());
-    let (k, d) = (config.model.num_vq_embeddings, config.model.vq_embed_dim);
+    let k = config.model.num_vq_embeddings;
+    let d = config.model.vq_embed_dim / config.quantiser.num_codebooks;
     let (mut job, mut session) = run_of(config, images(IMAGES, ALIKE));
     ok(job.start(&mut session, &mut Console::new(true)));
     let codes = match entries.contains(&"kind=gradient") {
@@ -59,9 +60,9 @@ fn start(entries: &[&str]) -> Started {
             assert_eq!(average, codes, "evaluations use the average");
             codes
         }
-        false => state(&mut session, CODEBOOK),
+        false => state(&mut session, &of_head(CODEBOOK, head)),
     };
-    let (z, idx) = assignments(&mut session);
+    let (z, idx) = assignments(&mut session, head);
     let mut chosen = vec![0; k];
     idx.iter().for_each(|&i| chosen[i as usize] += 1);
     let codes = codes.chunks_exact(d).map(<[f32]>::to_vec).collect();
@@ -73,12 +74,20 @@ fn start(entries: &[&str]) -> Started {
 /// what it would make of the averages alone is c up to eps/N.
 #[test]
 fn averages_start_at_the_means() {
-    for entries in [&[] as &[&str], &["distance=cosine"]] {
-        let mut s = start(entries);
-        let (n, m) = (state(&mut s.session, EMA_N), state(&mut s.session, EMA_M));
+    for (entries, head) in [
+        (&[] as &[&str], 0),
+        (&["distance=cosine"], 0),
+        (&["residual_levels=2"], 1),
+        (&["num_codebooks=2"], 1),
+    ] {
+        let mut s = start(entries, head);
+        let (n, m) = (
+            state(&mut s.session, &of_head(EMA_N, head)),
+            state(&mut s.session, &of_head(EMA_M, head)),
+        );
         let config = &s.session.config;
         let cosine = config.quantiser.distance == Distance::Cosine;
-        let (k, d, eps) = (n.len(), config.model.vq_embed_dim, config.quantiser.ema_eps);
+        let (k, d, eps) = (n.len(), m.len() / n.len(), config.quantiser.ema_eps);
         let share = (config.train.batch * 4) as f64 / s.idx.len() as f64;
         let total: f64 = n.iter().map(|&n| f64::from(n)).sum();
         for (i, code) in s.codes.iter().enumerate() {
@@ -122,7 +131,7 @@ fn averages_start_at_the_means() {
 #[test]
 fn empty_clusters_are_seeded_again() {
     for entries in [&[] as &[&str], &["distance=cosine"], &["kind=gradient"]] {
-        let s = start(entries);
+        let s = start(entries, 0);
         let mut twins = 0;
         for (i, code) in s.codes.iter().enumerate() {
             assert!(s.chosen[i] > 0, "{entries:?}: code {i} has no latents");
