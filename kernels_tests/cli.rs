@@ -5,6 +5,7 @@ mod bad_input;
 mod bench;
 mod readme;
 mod resume;
+mod resume_quantisers;
 mod tuned;
 
 use std::fs::{self, File};

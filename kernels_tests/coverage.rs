@@ -46,7 +46,6 @@ const NOT_COVERED: &[(&str, &[&str], &str)] = &[
         "encoders stride and decoders double",
     ),
     ("optim", &["sgd", "sgd_mom_wd"], "AdamW is the optimiser of this project"),
-    ("quantisers", &["rvq", "simvq_rot", "simvq_ste"], "not a quantiser of this project"),
     ("quantisers", &["metrics"], "image metrics have unit tests beside their code"),
 ];
 
@@ -68,12 +67,15 @@ const ELSEWHERE: &[(&str, &[&str], &str, &str)] = &[
         "finite_scalars_as_in_torch",
     ),
     ("quantisers", &["lfq_4", "lfq_6"], DIGITS, "binary_codes_as_in_torch"),
+    ("quantisers", &["simvq_ste", "simvq_rot"], QUANTISERS, "simvq_as_in_torch"),
+    ("quantisers", &["rvq"], QUANTISERS, "residual_levels_as_in_torch"),
     ("optim", &["adam", "adamw"], OPTIMISER, "pytorch_adam_and_adamw"),
     ("optim", &["clip"], OPTIMISER, "pytorch_clipping"),
 ];
 const NORMS: &str = include_str!("norm_fixtures.rs");
 const DIGITS: &str = include_str!("digit_fixtures.rs");
 const CODES: &str = include_str!("vq_fixtures.rs");
+const QUANTISERS: &str = include_str!("quantisers/recorded.rs");
 const OPTIMISER: &str = include_str!("optimiser.rs");
 
 /// Records of whole models: folder, files, source, name of the test that compares everything in them.

@@ -32,6 +32,7 @@ mod op_fixtures;
 mod optimiser;
 mod planner;
 mod quantiser;
+mod quantisers;
 mod random;
 mod recompute;
 mod recorded;

@@ -6,6 +6,7 @@ use crate::walk::Walk;
 use std::collections::BTreeMap;
 use vqforge::device::Device;
 use vqforge::kernels::{Bounded, Real, StepScalars};
+use vqforge::model::Scope;
 use vqforge::ops;
 use vqforge::plan::{Kind, Options, ParamInit, ParamSpec, ParamTable, Plan, Store};
 use vqforge::shape::Shape;
@@ -31,6 +32,7 @@ pub struct Rig {
     pub tape: Tape,
     table: ParamTable,
     values: Vec<Vec<f32>>,
+    states: Vec<(String, Vec<f32>)>,
     expected: Vec<Expected>,
     /// The records are f32 evaluations themselves: they and ours are each within the derived bound of
     /// the exact value.
@@ -46,6 +48,16 @@ impl Rig {
         assert_eq!(index, self.values.len(), "{name} is there twice");
         self.values.push(data);
         self.tape.param(index, shape)
+    }
+
+    /// The contents of a state that something on the tape reads.
+    pub fn state(&mut self, name: &str, data: Vec<f32>) {
+        self.states.push((name.into(), data));
+    }
+
+    /// To record parts of a model. Their parameters must be there already, see [`param`](Self::param).
+    pub fn scope(&mut self) -> Scope<'_> {
+        Scope::new(&mut self.tape, &mut self.table)
     }
 
     /// A differentiable input: the rows of a parameter by their own numbers. Forward that copies,
@@ -81,10 +93,18 @@ impl Rig {
     /// torch's error where that is more, and the rounding of the record.
     pub fn check(&self, mut device: Box<dyn Device>, place: &str) -> (f64, Box<dyn Device>) {
         device.clear();
+        assert_eq!(
+            self.table.specs().len(),
+            self.values.len(),
+            "{place}: a parameter has no value"
+        );
         let mut store = ok(Store::new(device, self.table.clone(), 0));
         let plan = ok(Plan::compile(&mut store, &self.tape, &Options::default(), &mut |_, _| {}));
         for (i, data) in self.values.iter().enumerate() {
             ok(store.write_param(Kind::Param, i, data));
+        }
+        for (name, data) in &self.states {
+            ok(store.write_f32(ok(store.find_state(name)), data));
         }
         ok(plan.run_lane(&mut store, 0, &StepScalars::default()));
         let bounds = self.bounds();
@@ -125,8 +145,14 @@ impl Rig {
     fn bounds(&self) -> BTreeMap<String, Vec<Bounded>> {
         let mut walk = Walk::<Bounded>::new(&self.tape);
         for (id, value) in self.tape.values() {
-            if let Home::Param(i) = value.home {
-                walk.set(id, &bits(&self.values[i]));
+            match &value.home {
+                Home::Param(i) => walk.set(id, &bits(&self.values[*i])),
+                Home::State(name) => {
+                    let state = self.states.iter().find(|(n, _)| n == name);
+                    let (_, data) = state.unwrap_or_else(|| panic!("state {name} has no value"));
+                    walk.set(id, &bits(data));
+                }
+                _ => {}
             }
         }
         walk.run(&StepScalars::default());

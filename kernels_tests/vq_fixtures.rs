@@ -208,7 +208,7 @@ fn three_steps(case: &serde_json::Value) {
 
 /// Torch's value of the rotation trick, |q| / |z| (z - 2 r (r . z) + 2 q^ (z^ . z)): the code q, but
 /// for rounding.
-fn rotated(z: &[Bounded], q: &[Bounded]) -> Vec<Bounded> {
+pub fn rotated(z: &[Bounded], q: &[Bounded]) -> Vec<Bounded> {
     let dot = |a: &[Bounded], b: &[Bounded]| {
         a.iter().zip(b).fold(Bounded::zero(), |sum, (&a, &b)| sum + a * b)
     };

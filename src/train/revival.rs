@@ -3,6 +3,7 @@
 use super::autoencoder::AutoencoderJob;
 use super::codebook::to_unit_length;
 use crate::config::{Distance, QuantiserKind};
+use crate::device::Range;
 use crate::error::Result;
 use crate::model::quantiser::{Book, EMA_M, EMA_N, of_head};
 use crate::plan::{Kind, Plan, Store};
@@ -59,6 +60,15 @@ impl AutoencoderJob {
         latents.div_ceil(self.config.quantiser.revive_reservoir as usize)
     }
 
+    /// The states that gather `rows` latents. Their names tell the size: a run that goes on with
+    /// another batch or reservoir begins to gather anew.
+    fn reservoir(&self, store: &mut Store, book: &Book, rows: usize) -> Result<[Range; 2]> {
+        Ok([
+            store.state(&book.state(&format!("{RESERVOIR}_{rows}")), rows * book.d)?,
+            store.state(&book.state(&format!("{RESERVOIR_D2}_{rows}")), rows)?,
+        ])
+    }
+
     /// Puts a share of the step's latents, the far ones with preference, into the reservoir.
     fn gather(
         &self,
@@ -71,10 +81,7 @@ impl AutoencoderJob {
         let (z, d2) = self.latents(store, plan, book)?;
         let (share, d) = (self.share(d2.len()), book.d);
         let all = share * self.config.quantiser.revive_reservoir as usize;
-        let [z_range, d2_range] = [
-            store.state(&book.state(RESERVOIR), all * d)?,
-            store.state(&book.state(RESERVOIR_D2), all)?,
-        ];
+        let [z_range, d2_range] = self.reservoir(store, book, all)?;
         let (mut kept_z, mut kept_d2) = (store.read_f32(z_range)?, store.read_f32(d2_range)?);
         let mut rng = self.rng(step, book, 1);
         let first = (turn as usize - 1) * share;
@@ -100,12 +107,13 @@ impl AutoencoderJob {
     }
 
     fn candidates(&self, store: &mut Store, plan: &Plan, book: &Book) -> Result<Candidates> {
-        if self.config.quantiser.revive_reservoir == 1 {
+        let steps = self.config.quantiser.revive_reservoir as usize;
+        if steps == 1 {
             let (z, d2) = self.latents(store, plan, book)?;
             return Ok(Candidates { z, d2 });
         }
-        let z = store.find_state(&book.state(RESERVOIR))?;
-        let d2 = store.find_state(&book.state(RESERVOIR_D2))?;
+        let latents = plan.output(&book.state("d2"))?.len;
+        let [z, d2] = self.reservoir(store, book, steps * self.share(latents))?;
         Ok(Candidates { z: store.read_f32(z)?, d2: store.read_f32(d2)? })
     }
 
@@ -130,8 +138,10 @@ impl AutoencoderJob {
             return store.write_f32(checked, &counts);
         }
         let Candidates { z, d2 } = self.candidates(store, plan, book)?;
-        // At most half of the latents, so that picks stay distinct.
-        dead.truncate(d2.len() / 2);
+        // At most half of the latents, so that picks stay distinct, and none of those that lie on a
+        // code already or that a reservoir begun in the middle has not gathered.
+        let away = d2.iter().filter(|&&d2| d2 > 0.0).count();
+        dead.truncate(away.min(d2.len() / 2));
         let mut rng = self.rng(step, book, 0);
         let rms = (z.iter().map(|v| f64::from(v * v)).sum::<f64>() / z.len() as f64).sqrt();
         let mut codes = book.read(store)?;

@@ -11,7 +11,7 @@ use crate::model::Scope;
 use crate::ops;
 use crate::tape::{Act, Idx};
 
-/// Inputs, 1 or 0, that keep or drop the code of a level: `level_1`, `level_2`, ...
+/// Inputs, 1 or 0, that keep or drop the code of a level: `level.1`, `level.2`, ...
 pub const LEVEL: &str = "level";
 
 #[derive(Debug)]
