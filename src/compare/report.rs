@@ -5,8 +5,8 @@ use super::assemble::Assembled;
 use super::outcome::Outcome;
 use crate::error::{Error, Result};
 use crate::metrics::ImageScores;
-use crate::report::chart::{AxisSpec, Chart, Mark, Series};
-use crate::report::html::{Block, Picture, Report, Section, Tone};
+use crate::report::chart::{AxisSpec, Chart, Mark, Note, Series};
+use crate::report::html::{Better, Block, Report, Section, Tone};
 use crate::report::scale::Scale;
 use crate::report::{Colormap, Grid, codes, encode};
 use crate::verdict::{ArmKind, Decision};
@@ -75,6 +75,23 @@ const HEAD: [&str; 14] = [
     "coverage",
     "perplexity",
     "parameters",
+];
+
+const BETTER: [Better; 14] = [
+    Better::Neither,
+    Better::More,
+    Better::Neither,
+    Better::More,
+    Better::More,
+    Better::More,
+    Better::Less,
+    Better::Less,
+    Better::Less,
+    Better::Neither,
+    Better::More,
+    Better::More,
+    Better::More,
+    Better::Neither,
 ];
 
 fn cells(row: &Row<'_>) -> Vec<String> {
@@ -169,7 +186,9 @@ pub fn html(
             rows: each.collect(),
         }],
     });
-    let table = Block::Table { head: strings(&HEAD), rows: rows.iter().map(cells).collect() };
+    let better = BETTER.to_vec();
+    let table =
+        Block::Ranked { head: strings(&HEAD), rows: rows.iter().map(cells).collect(), better };
     let floor = format!(
         "Means over held-out images and seeds. The mean training image scores {:.2} dB.",
         result.floor
@@ -180,7 +199,7 @@ pub fn html(
             "Arms",
             vec![Block::Text(floor), table, Block::Charts(vec![rate_chart(&rows)])],
         ),
-        Section::new("Pictures", vec![Block::Images(grids(result, &rows, pictures)?)]),
+        Section::new("Pictures", grids(result, &rows, pictures)?),
         Section::new("Codebooks", vec![Block::Charts(histograms(&rows))]),
         Section::new("Circumstances", vec![Block::Facts(facts.to_vec())]),
     ];
@@ -243,17 +262,24 @@ fn rate_chart(rows: &[Row<'_>]) -> Chart {
     Chart {
         title: "Quality over rate".into(),
         description: "PSNR in dB of every arm and seed over bits an image".into(),
-        x: AxisSpec { label: "bits an image".into(), scale: Scale::Log, from_zero: false },
+        x: AxisSpec { label: "bits an image".into(), scale: Scale::Log2, from_zero: false },
         y: AxisSpec { label: "PSNR, dB".into(), ..AxisSpec::default() },
         series,
+        notes: rows.iter().map(note).collect(),
         ..Chart::default()
     }
 }
 
-/// For the deciding arm and the best KL-VAE: originals, both reconstructions and both errors.
-fn grids(result: &Assembled, rows: &[Row<'_>], pictures: &Pictures) -> Result<Vec<Picture>> {
-    let len = pictures.shape.iter().product::<usize>().max(1);
-    let columns = pictures.originals.len() / len;
+/// The name of an arm at its mean.
+fn note(row: &Row<'_>) -> Note {
+    let psnrs = row.psnrs();
+    let mean = psnrs.iter().sum::<f64>() / psnrs.len().max(1) as f64;
+    Note { at: (row.bits().max(1.0), mean), text: row.spec.name.clone() }
+}
+
+/// For the deciding arm and the best KL-VAE originals, reconstructions and errors; then what every arm
+/// made of the same images.
+fn grids(result: &Assembled, rows: &[Row<'_>], pictures: &Pictures) -> Result<Vec<Block>> {
     let find = |name: &str| pictures.made.iter().find(|(n, _)| n == name).map(|(_, p)| p);
     let mean = |row: &&Row<'_>| row.psnrs().iter().sum::<f64>() / row.psnrs().len().max(1) as f64;
     let best = rows
@@ -268,44 +294,54 @@ fn grids(result: &Assembled, rows: &[Row<'_>], pictures: &Pictures) -> Result<Ve
         let error = |made: &[f32]| -> Vec<f32> {
             pictures.originals.iter().zip(made).map(|(a, b)| (a - b).abs()).collect()
         };
-        let sheet = [&pictures.originals, vq, &error(vq), continuous, &error(continuous)];
-        let sheet: Vec<f32> = sheet.into_iter().flatten().copied().collect();
-        out.push(picture(
-            &sheet,
-            [5, columns],
-            pictures.shape,
-            format!(
-                "From top to bottom: original, {}, its error, {vae}, its error",
-                result.deciding
-            ),
-        )?);
+        let rows = [
+            ("original".into(), pictures.originals.clone()),
+            (result.deciding.clone(), vq.clone()),
+            (format!("error of {}", result.deciding), error(vq)),
+            (vae.to_string(), continuous.clone()),
+            (format!("error of {vae}"), error(continuous)),
+        ];
+        let caption = "The arm that decides, the best KL-VAE, and what each gets wrong";
+        out.push(matrix(caption, &rows, pictures)?);
     }
-    let mut sheet = pictures.originals.clone();
-    pictures.made.iter().for_each(|(_, made)| sheet.extend_from_slice(made));
-    let names: Vec<_> = pictures.made.iter().map(|(name, _)| name.as_str()).collect();
-    let caption = format!("From top to bottom: original, {}", names.join(", "));
-    out.push(picture(&sheet, [1 + names.len(), columns], pictures.shape, caption)?);
+    let original = ("original".to_string(), pictures.originals.clone());
+    let all: Vec<_> = std::iter::once(original).chain(pictures.made.iter().cloned()).collect();
+    out.push(matrix("All arms, trained with the first seed", &all, pictures)?);
     Ok(out)
 }
 
-fn picture(
-    images: &[f32],
-    [rows, columns]: [usize; 2],
-    shape: [usize; 3],
-    caption: String,
-) -> Result<Picture> {
-    let sheet = Grid::new(rows, columns, shape).scaled(2).coloured(Colormap::Perceptual);
-    let png = encode(&sheet.draw(images)?)
-        .map_err(|e| Error::failed("the picture cannot be encoded").why(e))?;
-    Ok(Picture { caption, png })
+fn matrix(caption: &str, rows: &[(String, Vec<f32>)], pictures: &Pictures) -> Result<Block> {
+    let shape = pictures.shape;
+    let len = shape.iter().product::<usize>().max(1);
+    let cell = |image: &[f32]| {
+        let sheet = Grid::new(1, 1, shape).scaled(2).coloured(Colormap::Perceptual);
+        encode(&sheet.draw(image)?)
+            .map_err(|e| Error::failed("the picture cannot be encoded").why(e))
+    };
+    let row = |(name, images): &(String, Vec<f32>)| {
+        let cells = images.chunks_exact(len).map(cell).collect::<Result<Vec<_>>>()?;
+        Ok((name.clone(), cells))
+    };
+    let columns = (1..=pictures.originals.len() / len).map(|i| i.to_string()).collect();
+    let rows = rows.iter().map(row).collect::<Result<Vec<_>>>()?;
+    Ok(Block::Matrix { caption: caption.into(), columns, rows })
 }
 
-/// Use of the codes of every arm that has any, with its first seed.
+/// Use of the codes of every arm that has any, with its first seed: side by side, then one by one.
 fn histograms(rows: &[Row<'_>]) -> Vec<Chart> {
-    let coded = rows.iter().filter_map(|row| {
-        let first = row.outcomes.first().filter(|o| !o.counts.is_empty())?;
-        let chart = codes::usage(&first.counts);
-        Some(Chart { title: format!("{}: {}", row.spec.name, chart.title), ..chart })
+    let coded: Vec<(&str, &[u64])> = rows
+        .iter()
+        .filter_map(|row| {
+            let first = row.outcomes.first().filter(|o| !o.counts.is_empty())?;
+            Some((row.spec.name.as_str(), &first.counts[..]))
+        })
+        .collect();
+    let single = coded.iter().map(|(name, counts)| {
+        let chart = codes::usage(counts);
+        Chart { title: format!("{name}: {}", chart.title), ..chart }
     });
-    coded.collect()
+    match coded.len() {
+        0 | 1 => single.collect(),
+        _ => std::iter::once(codes::usages(&coded)).chain(single).collect(),
+    }
 }

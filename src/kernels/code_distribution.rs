@@ -299,7 +299,7 @@ impl DistributionEntropy {
         let [Bind::In(q), Bind::Out(h), ..] = &mut io.binds else { wrong_binds(self.name()) };
         let mut sum = T::zero();
         // NaN is no probability of 0.
-        for &q in q.iter().filter(|q| !(q.value() <= FLOOR.into())) {
+        for &q in q.iter().filter(|q| q.value().is_nan() || q.value() > FLOOR.into()) {
             sum += q * q.ln();
         }
         h[0] = -sum;

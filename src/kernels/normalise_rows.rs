@@ -244,8 +244,9 @@ pub fn cases() -> Vec<Case> {
     }
     // Rows of zeros, shorter than the floor, just longer, ordinary, past what f32 can square, NaN.
     let lengths = [0.0, 1.0e-8, 3.0e-6, 1.0, 1.0e30, f32::NAN];
-    let component =
-        |i: usize| lengths[i / 5 % 6] * (i % 7) as f32 * if i % 2 == 0 { 1.0 } else { -0.5 };
+    let component = |i: usize| {
+        lengths[i / 5 % 6] * (i % 7) as f32 * if i.is_multiple_of(2) { 1.0 } else { -0.5 }
+    };
     all(" strays", (13, 5), Fill::F32((0..65).map(component).collect()));
     cases
 }
