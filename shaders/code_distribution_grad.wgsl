@@ -42,8 +42,8 @@ fn main(
             p *= chance[bit][(code >> bit) & 1u];
         }
         for (var bit = 0u; bit < bits; bit++) {
-            let set = ((code >> bit) & 1u) == 1u;
-            sums[bit] += select(vec2(p, 0.0), vec2(0.0, p), set);
+            let high = ((code >> bit) & 1u) == 1u;
+            sums[bit] += select(vec2(p, 0.0), vec2(0.0, p), high);
         }
     }
     for (var bit = 0u; bit < bits; bit++) {
