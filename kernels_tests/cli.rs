@@ -6,6 +6,7 @@ mod bench;
 mod readme;
 mod resume;
 mod resume_quantisers;
+mod studio;
 mod tuned;
 
 use std::fs::{self, File};

@@ -118,6 +118,9 @@ fn settings(entries: &[&str]) -> Config {
     ok(Config::parse("test", BASE, &sets))
 }
 
+/// Inputs by name: floats and words.
+type Inputs<'a> = (&'a [(&'a str, &'a [f32])], &'a [(&'a str, &'a [u32])]);
+
 /// What a tape leaves on a device.
 struct Made {
     store: Store,
@@ -130,7 +133,7 @@ impl Made {
     fn new(
         device: Box<dyn Device>,
         config: &Config,
-        inputs: (&[(&str, &[f32])], &[(&str, &[u32])]),
+        inputs: Inputs<'_>,
         record: impl FnOnce(&mut Scope<'_>) -> Result<()>,
     ) -> Self {
         let (mut tape, mut table) = (Tape::new(), ParamTable::default());
@@ -142,7 +145,7 @@ impl Made {
     fn of(
         device: Box<dyn Device>,
         config: &Config,
-        (floats, words): (&[(&str, &[f32])], &[(&str, &[u32])]),
+        (floats, words): Inputs<'_>,
         (tape, table): (Tape, ParamTable),
     ) -> Self {
         let mut store = ok(Store::new(device, table, 0));

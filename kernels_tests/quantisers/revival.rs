@@ -291,10 +291,10 @@ fn a_reservoir_of_several_steps() {
     for turn in 0..STEPS {
         let (z, distances) = &seen[4 - turn];
         let mut rows = vec![];
-        for at in turn * share..(turn + 1) * share {
+        for (at, &distance) in d2.iter().enumerate().skip(turn * share).take(share) {
             let found = z.chunks_exact(d).position(|row| row == trial.row(&kept, at));
             let row = found.unwrap_or_else(|| panic!("{at} is no latent of step {}", 4 - turn));
-            assert_eq!(d2[at], distances[row]);
+            assert_eq!(distance, distances[row]);
             rows.push(row);
         }
         rows.sort_unstable();

@@ -1,0 +1,196 @@
+//! `vqforge compare`, `train klvae`, `--auto-remedy`, `report`: what they leave, how they go on, and data
+//! that are no data.
+
+use super::{Done, Place};
+use serde_json::Value;
+use std::path::Path;
+use vqforge::data::write::write_npz;
+use vqforge::data::{Dataset, Pixels};
+use vqforge::rng::{Rng, Stream};
+
+/// Two arms of each kind, trained for a few steps.
+const BRIEF: &str = "--device cpu --vq ema,fsq --vae kl=1e-6,1e-1 --set train.lanes=1";
+
+fn compare(place: &Place, args: &str) -> Done {
+    let all = format!("compare {args} {BRIEF}");
+    place.run(&all.split_whitespace().collect::<Vec<_>>())
+}
+
+fn json(place: &Place, name: &str) -> Value {
+    serde_json::from_slice(&place.read(name)).unwrap()
+}
+
+/// Images of 16 x 16, each pixel from `pixel`.
+fn images(path: &Path, n: usize, labels: Option<Vec<u32>>, mut pixel: impl FnMut() -> u8) {
+    let pixels: Vec<u8> = (0..n * 256).map(|_| pixel()).collect();
+    let mut data = Dataset::from_u8(pixels, [n, 16, 16, 1], labels, vec![], "test").unwrap();
+    data.arrays.insert("subject".into(), (0..n as i64).map(|i| i % 8).collect());
+    write_npz(path, &data).unwrap();
+}
+
+fn verdict(place: &Place, folder: &str) -> String {
+    json(place, &format!("{folder}/report.json"))["decision"].as_str().unwrap().to_string()
+}
+
+/// A comparison that was stopped in its second arm ends as one that was not: the same scores. It is not
+/// begun twice in one folder, and another one does not go on with it.
+#[test]
+fn a_comparison_goes_on_where_it_was() {
+    let place = Place::new("compare");
+    let synth = "tiny.toml --data synth:rotor --seeds 2 --set train.steps=6";
+    let straight = compare(&place, &format!("{synth} --out straight"));
+    let code = straight.code;
+    assert!(matches!(code, Some(0 | 10 | 20 | 30)), "{code:?}\n{}", straight.err);
+    for file in ["report.html", "report.md", "report.json", "compare.json"] {
+        assert!(!place.read(&format!("straight/{file}")).is_empty(), "{file}");
+    }
+    let page = place.text("straight/report.html");
+    assert!(!page.contains("src=\"http") && !page.contains("<script"), "it needs a network");
+
+    // As if killed: the first outcomes are there, the others not, and one run is half done.
+    assert_eq!(compare(&place, &format!("{synth} --out pieces")).code, code);
+    for run in ["fsq-s0", "kl1e-6-s0", "kl1e-1-s0", "ema-s1", "fsq-s1", "kl1e-6-s1", "kl1e-1-s1"] {
+        std::fs::remove_dir_all(place.path(&format!("pieces/runs/{run}"))).unwrap();
+    }
+    std::fs::remove_file(place.path("pieces/runs/ema-s0/outcome.json")).unwrap();
+    compare(&place, &format!("{synth} --out pieces")).expect(2, &["there is a comparison already"]);
+    let other = format!("{synth} --out pieces --resume auto --set train.lr=1e-2");
+    compare(&place, &other).expect(2, &["another one"]);
+    let resumed = place.run(&["compare", "--resume", "pieces", "--device", "cpu"]);
+    assert_eq!(resumed.code, code, "{}", resumed.err);
+    let [a, b] = ["straight", "pieces"].map(|f| json(&place, &format!("{f}/report.json")));
+    assert_eq!(a["outcomes"], b["outcomes"]);
+    assert_eq!(a["result"], b["result"]);
+    assert_eq!(a["outcomes"].as_array().unwrap().len(), 8);
+}
+
+#[test]
+fn mistakes_are_told_before_anything_is_trained() {
+    let place = Place::new("compare-bad");
+    let synth = "tiny.toml --data synth:rotor --out out";
+    for (args, parts) in [
+        (format!("{synth} --seeds 1 --set quantiser.fsq_levels=[1]"), vec!["quantiser.fsq_levels"]),
+        ("tiny.toml --out out".into(), vec!["no data were given"]),
+        ("--data synth:rotor".into(), vec!["no settings were given"]),
+    ] {
+        compare(&place, &args).expect(2, &parts);
+    }
+    for (flag, value) in [("--vq", "emma"), ("--vae", "kl=x"), ("--rule", "best")] {
+        let args = ["compare", "tiny.toml", "--data", "synth:rotor", flag, value];
+        assert_eq!(place.run(&args).code, Some(2), "{flag} {value}");
+    }
+    assert!(!place.path("out").exists());
+}
+
+/// Constant images, one image, two classes of one image each, noise, a codebook larger than its tokens:
+/// a clear refusal, or a verdict that is not CONTINUE_VQ.
+#[test]
+fn data_that_show_nothing() {
+    let place = Place::new("compare-awkward");
+    let mut rng = Rng::new(3, Stream::Test, 0);
+    let mut noise = || rng.below(256) as u8;
+    images(&place.path("one.npz"), 1, None, &mut noise);
+    images(&place.path("two.npz"), 2, Some(vec![0, 1]), &mut noise);
+    images(&place.path("noise.npz"), 96, Some((0..96).map(|i| i % 3).collect()), &mut noise);
+    images(&place.path("constant.npz"), 48, None, || 128);
+    let brief = "--seeds 1 --set train.steps=4";
+    for data in ["one.npz", "two.npz"] {
+        let done = compare(&place, &format!("tiny.toml --data {data} --out {data}.out {brief}"));
+        done.expect(4, &["help: "]);
+    }
+    let people = "--set data.split={by=\"array\",name=\"subject\",test=[5,6,7]}";
+    for (name, more) in [
+        ("constant", ""),
+        ("noise", people),
+        ("large", "--set model.num_vq_embeddings=4096 --set quantiser.kmeans_samples=4096"),
+    ] {
+        let data = if name == "constant" { "constant.npz" } else { "noise.npz" };
+        let args = format!("tiny.toml --data {data} --out {name}.out {brief} {more}");
+        let done = compare(&place, &args);
+        assert_eq!(done.code, Some(30), "{name}: {}", done.err);
+        assert_eq!(verdict(&place, &format!("{name}.out")), "INCONCLUSIVE", "{name}");
+    }
+    let text = place.text("large.out/report.md");
+    assert!(text.contains("usage gate is refused"), "{text}");
+}
+
+/// Three channels and sides that differ, through every family and bottleneck.
+#[test]
+fn shapes_of_all_kinds() {
+    let place = Place::new("shapes");
+    let n = 12;
+    let pixels: Vec<u8> = (0..n * 32 * 16 * 3).map(|i| (i * 7 % 251) as u8).collect();
+    let data = Dataset::from_u8(pixels, [n, 32, 16, 3], None, vec![], "test").unwrap();
+    write_npz(&place.path("colour.npz"), &data).unwrap();
+    let three = "--set model.in_channels=3 --set model.out_channels=3 --set train.steps=2 \
+                 --set train.warmup=0";
+    for family in ["compact", "vqmodel", "classic"] {
+        for kind in ["vqvae", "klvae"] {
+            let out = format!("{family}-{kind}");
+            let args = format!(
+                "{kind} tiny.toml --data colour.npz --out {out} --set model.family={family} {three}"
+            );
+            place.train(&args).expect(0, &[]);
+            assert!(place.metrics(&out)[0]["loss"].as_f64().unwrap().is_finite(), "{out}");
+        }
+    }
+    let done = place.train("vqvae tiny.toml --data colour.npz --out x");
+    done.expect(4, &["3 channels", "model.in_channels=3"]);
+}
+
+/// A codebook that cannot but collapse is diagnosed, and the run begins anew under each remedy in turn.
+#[test]
+fn collapse_is_met() {
+    let place = Place::new("remedy");
+    // No code but the first is ever chosen: all latents of constant images are one.
+    images(&place.path("constant.npz"), 96, None, || 128);
+    let args = "vqvae tiny.toml --data constant.npz --set train.steps=8 --set train.eval_every=2 \
+                --set train.lanes=1 --set quantiser.revive_every=0 --set data.split.fraction=0.5";
+    let told = place.train(&format!("{args} --out told"));
+    told.expect(0, &["the codebook has collapsed", "quantiser.revive_every=25"]);
+    let mended = place.train(&format!("{args} --out mended --auto-remedy"));
+    let config = place.text("mended/config.toml");
+    let mended = mended.expect(0, &["begins anew with --set quantiser.revive_every=25"]);
+    for setting in ["num_vq_embeddings", "quantiser.kind=fsq"] {
+        assert!(mended.err.contains(setting), "{setting}: {}", mended.err);
+    }
+    assert!(config.contains("kind = \"fsq\""), "{config}");
+    // One run, not the steps of all attempts.
+    let steps: Vec<_> =
+        place.metrics("mended").iter().filter(|l| l["loss"].is_number()).cloned().collect();
+    assert_eq!(steps.len(), 8);
+}
+
+/// A KL-VAE is trained, continued, told apart from a VQ-VAE, and refused as a tokenizer; the report of
+/// a run is written anew.
+#[test]
+fn a_kl_vae_is_a_run_like_any() {
+    let place = Place::new("klvae");
+    let synth = "tiny.toml --data synth:rotor --set kl.weight=1e-3";
+    place.train(&format!("klvae {synth} --out straight")).expect(0, &[]);
+    place.train(&format!("klvae {synth} --out pieces --max-steps 5")).expect(75, &[]);
+    place.train("klvae --resume pieces").expect(0, &[]);
+    let [a, b] = ["straight", "pieces"].map(|run| place.metrics(run));
+    assert_eq!(a, b);
+    let last = a.last().unwrap();
+    let bits = last["eval"]["bits_per_image"].as_f64().unwrap();
+    let nats = last["eval"]["kl"].as_f64().unwrap();
+    assert!((bits * std::f64::consts::LN_2 - nats).abs() <= 4.0 * f64::EPSILON * nats);
+    place.train("vqvae --resume pieces").expect(2, &["a klvae run, not vqvae"]);
+    let tokenizer = "diffusion tiny.toml --tokenizer straight --data synth:rotor --out x";
+    place.train(tokenizer).expect(2, &["the tokenizer must be a vqvae run"]);
+    std::fs::remove_file(place.path("straight/report.html")).unwrap();
+    place.run(&["report", "straight"]).expect(0, &[]);
+    assert!(place.text("straight/report.html").contains("klvae"));
+    place.run(&["report", "nowhere"]).expect(2, &["there is no run here"]);
+}
+
+/// Pixels are checked where they are written by the tests themselves.
+#[test]
+fn the_images_of_these_tests() {
+    let place = Place::new("studio-images");
+    images(&place.path("a.npz"), 3, None, || 7);
+    let data = Dataset::open(&place.path("a.npz")).unwrap();
+    assert!(matches!(&data.pixels, Pixels::U8(p) if p.len() == 768 && p.iter().all(|&v| v == 7)));
+    assert_eq!(data.arrays["subject"], [0, 1, 2]);
+}
