@@ -1,6 +1,6 @@
 //! What moves latents and codes.
 
-use super::{Made, SIDE, draw, settings};
+use super::{Made, SETTINGS, SIDE, draw, settings};
 use crate::device;
 use crate::rig::{Rig, ok};
 use vqforge::config::Config;
@@ -128,5 +128,24 @@ fn levels_and_parts_have_their_share() {
         }
         let (used, _) = rig.check(device::cpu(1), &format!("{entries:?}"));
         println!("{entries:?}: {used:.3} of the tolerance");
+    }
+}
+
+/// A training step of every quantiser reaches the encoder, and every codebook that is a parameter.
+#[test]
+fn every_quantiser_trains() {
+    for (name, entries) in SETTINGS {
+        let gradients = gradients(entries, "0.25");
+        for (param, gradient) in &gradients {
+            let gradient: Vec<f32> = gradient.iter().map(|&g| f32::from_bits(g)).collect();
+            assert!(gradient.iter().all(|g| g.is_finite()), "{name}: {param}");
+            if param.starts_with("quantize.") {
+                assert!(gradient.iter().any(|&g| g != 0.0), "{name}: {param} has no gradient");
+            }
+        }
+        let reached = |(param, gradient): &(String, Vec<u32>)| {
+            param.starts_with("encoder") && gradient.iter().any(|&g| f32::from_bits(g) != 0.0)
+        };
+        assert!(gradients.iter().any(reached), "{name}: the encoder has no gradient");
     }
 }
