@@ -16,6 +16,7 @@ pub(super) type Checked = Result<(), Violation>;
 /// Checks everything; the first violation in the order of the sections is returned.
 pub fn check(config: &Config) -> Checked {
     name(&config.name)?;
+    config.quantiser.check_grid()?;
     model(&config.model)?;
     config.quantiser.check(&config.model)?;
     config.kl.check()?;

@@ -162,6 +162,18 @@ impl Quantiser {
         }
     }
 
+    /// To be checked before the model, whose number of codes is the grid's.
+    pub(super) fn check_grid(&self) -> Result<(), Violation> {
+        demand(
+            self.kind != QuantiserKind::Fsq
+                || self.fsq_levels.iter().all(|l| (2..=256).contains(l))
+                    && (1..=16).contains(&self.fsq_levels.len()),
+            "quantiser.fsq_levels",
+            format!("{:?} is no grid", self.fsq_levels),
+            "give 1 to 16 numbers from 2 to 256, for example [8, 6, 5]",
+        )
+    }
+
     pub(super) fn check(&self, m: &Model) -> Result<(), Violation> {
         whole("quantiser.residual_levels", self.residual_levels as u64, 1, 64)?;
         real("quantiser.level_dropout", self.level_dropout, Bounds::Closed(0.0, 1.0))?;
@@ -192,15 +204,6 @@ impl Quantiser {
             "codes of a fixed grid are passed straight through".into(),
             "remove it, or use kind \"ema\", \"gradient\" or \"simvq\"",
         )?;
-        if self.kind == QuantiserKind::Fsq {
-            demand(
-                self.fsq_levels.iter().all(|l| (2..=256).contains(l))
-                    && (1..=16).contains(&self.fsq_levels.len()),
-                "quantiser.fsq_levels",
-                format!("{:?} is no grid", self.fsq_levels),
-                "give 1 to 16 numbers from 2 to 256, for example [8, 6, 5]",
-            )?;
-        }
         real("quantiser.entropy_weight", self.entropy_weight, Bounds::Closed(0.0, 100.0))?;
         real(
             "quantiser.inverse_temperature",
