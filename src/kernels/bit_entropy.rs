@@ -143,8 +143,9 @@ pub fn cases() -> Vec<Case> {
         let name = format!("n={n} partials={partials} slope={slope}");
         cases.push(Case::new(name, kernel, vec![Fill::normal(), Fill::Poison]));
     }
-    let z = vec![0.0, -0.0, 60.0, -60.0, 1e-4, -1e-4, 0.03, -0.05];
-    let kernel = BitEntropy { n: 8, slope: 400.0, partials: 8 };
+    // The last ones lie on both sides of where the logarithm becomes a series.
+    let z = vec![0.0, -0.0, 60.0, -60.0, 1e-4, -1e-4, 0.03, -0.05, 0.011, -0.01];
+    let kernel = BitEntropy { n: 10, slope: 400.0, partials: 10 };
     cases.push(Case::new("one by one", kernel, vec![Fill::F32(z), Fill::Poison]));
     cases
 }

@@ -103,6 +103,8 @@ impl AutoencoderJob {
         let (rows, cols) = model.latent_size(images.height, images.width)?;
         let order = BatchOrder::new(data.split.train.len(), config.train.batch, config.train.seed)?;
         let micro = config.train.batch / config.train.lanes.max(1);
+        let dims = images.batch_dims(micro);
+        let pass = record(&mut Tape::new(), &mut ParamTable::default(), &config, dims)?;
         Ok(AutoencoderJob {
             rows: vec![0; config.train.batch],
             rows_of: None,
@@ -112,8 +114,8 @@ impl AutoencoderJob {
             config,
             data,
             evaluation: None,
-            books: vec![],
-            weights: vec![],
+            books: pass.searches.into_iter().map(|s| s.book).collect(),
+            weights: pass.terms.into_iter().map(|t| (t.name, t.weight)).collect(),
             critic: None,
             tried: None,
             usage: None,
@@ -160,9 +162,7 @@ impl AutoencoderJob {
     ) -> Result<Session> {
         let dims = self.data.images.batch_dims(self.micro());
         let (mut tape, mut table) = (Tape::new(), ParamTable::default());
-        let pass = record(&mut tape, &mut table, &self.config, dims)?;
-        self.books = pass.searches.into_iter().map(|s| s.book).collect();
-        self.weights = pass.terms.into_iter().map(|t| (t.name, t.weight)).collect();
+        record(&mut tape, &mut table, &self.config, dims)?;
         let critic = match self.config.loss.adversarial.weight > 0.0 {
             true => Some(critic::record(&mut table, &self.config, &dims)?),
             false => None,
