@@ -16,6 +16,7 @@ mod forgotten;
 mod planting;
 mod shaders;
 mod sources;
+mod studio;
 mod sweeps;
 mod variants;
 

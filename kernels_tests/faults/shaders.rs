@@ -1,6 +1,7 @@
 //! Faults in the text of shaders, run in this process.
 
 use super::digits::DIGITS;
+use super::studio::STUDIO;
 use super::variants::VARIANTS;
 use super::{Mutant, Table, cases_of, inlined, outcome, with_kernel};
 use crate::device::{self, left_out};
@@ -33,7 +34,7 @@ pub(super) const fn fault(
 }
 
 /// In the baselines of several.
-const fn each(
+pub(super) const fn each(
     name: &'static str,
     kernels: &'static [&'static str],
     text: &'static str,
@@ -53,7 +54,7 @@ pub(super) const fn in_variant(
     Fault { name, kernels, variant, text, fault }
 }
 
-/// With [`DIGITS`] at least one for every kernel. [`super::sweeps`] plants more in all of them, and
+/// With [`DIGITS`] and [`STUDIO`] at least one for every kernel. [`super::sweeps`] plants more in all of them, and
 /// variants have their own: [`VARIANTS`].
 const FAULTS: &[Fault] = &[
     fault(
@@ -267,40 +268,6 @@ const FAULTS: &[Fault] = &[
     ),
     fault("past the table is not zero", &"gather", "y[i] = Element(0.0);", "y[i] = Element(1.0);"),
     fault("a row too many", &"gather", "let row = idx[i / D];", "let row = idx[i / D] + 1u;"),
-    fault(
-        "columns from the first on",
-        &"columns",
-        "let column = i % WIDE - AT;",
-        "let column = i % WIDE - 0u * AT;",
-    ),
-    fault("columns without their offset", &"columns", "* WIDE + AT + i", "* WIDE + 0u * AT + i"),
-    fault(
-        "unit rows backward without y (y . dy)",
-        &"normalise_rows",
-        " - scale * along * x[i])",
-        " - 0.0 * along * x[i])",
-    ),
-    fault("codebook of a bad step", &"normalise_rows", "if ctl[1] > 0.0 {", "if ctl[1] >= 0.0 {"),
-    fault(
-        "gradient of short rows projected",
-        &"normalise_rows",
-        "var along = 0.0;",
-        "var along = sums.y / FLOOR;",
-    ),
-    each(
-        "last neighbour left out",
-        &["normalise_rows", "rotation_trick"],
-        "if lane % ROW_LANES < half {",
-        "if lane % ROW_LANES + 1u < half {",
-    ),
-    fault("reflection without rotation", &"rotation_trick", " + 2.0 * sums.z * unit)", ")"),
-    fault(
-        "rotation without scaling",
-        &"rotation_trick",
-        "= lambda * (",
-        "= (1.0 + 0.0 * lambda) * (",
-    ),
-    fault("short rows turned", &"rotation_trick", "let turns = long &&", "let turns ="),
     fault("counts not weighted", &"ema_counts", "(1.0 - DECAY) * counts[i]", "counts[i]"),
     fault("smoothing left out", &"ema_codebook", "(ema_n[i / D] + EPS)", "ema_n[i / D]"),
     fault("codebook of a bad step", &"ema_codebook", "|| !(ctl[1] > 0.0)", "|| ctl[1] < 0.0"),
@@ -332,35 +299,6 @@ const FAULTS: &[Fault] = &[
     ),
     fault("last step of the tree left out", &"sum_finish", "half > 0u;", "half > 1u;"),
     fault("gradient turned round", &"mse_grad", "(a[i] - b[i])", "(b[i] - a[i])"),
-    fault("weights forgotten", &"pixel_loss", "weight[i] * penalty", "penalty"),
-    fault("squared below half of beta", &"pixel_loss", "size < BETA", "size < 0.5 * BETA"),
-    fault(
-        "a slope that does not end",
-        &"pixel_loss_grad",
-        "select(sign(d), d / BETA",
-        "select(d / BETA, d / BETA",
-    ),
-    fault(
-        "mean over one row too many",
-        &"frame_rms",
-        "sum / f32(dims.h)",
-        "sum / f32(dims.h + 1u)",
-    ),
-    fault("the scale once", &"frame_rms_grad", "dims.scale * dims.scale *", "dims.scale *"),
-    fault("amplitude for power", &"power_pool", "exp(2.0 * K", "exp(K"),
-    fault(
-        "gradient of pixels beyond the limit",
-        &"power_pool_bwd",
-        "abs(x[i]) < 2.0",
-        "abs(x[i]) < 3.0",
-    ),
-    fault(
-        "energy of what was made",
-        &"spectral_distance",
-        "energy += t[i] * t[i]",
-        "energy += y[i] * y[i]",
-    ),
-    fault("ratio turned round", &"spectral_distance_bwd", "sign(d) /", "-sign(d) /"),
     fault("mean over one position too many", &"mean_pool", "sum / f32(HW)", "sum / f32(HW + 1u)"),
     fault(
         "gradient of the wrong image",
@@ -445,7 +383,7 @@ pub(super) fn planted_cases(f: &Fault, kernel: &str, caps: &Caps) -> impl Iterat
 }
 
 pub(super) fn all() -> impl Iterator<Item = &'static Fault> {
-    FAULTS.iter().chain(DIGITS).chain(VARIANTS)
+    FAULTS.iter().chain(DIGITS).chain(STUDIO).chain(VARIANTS)
 }
 
 #[test]
