@@ -5,7 +5,8 @@ use super::train::TOKENIZER;
 use std::path::{Path, PathBuf};
 use vqforge::config::Config;
 use vqforge::data::Dataset;
-use vqforge::data::write::{to_u8, write_npz};
+use vqforge::data::provenance::Provenance;
+use vqforge::data::write::{to_u8, write_npy, write_npz};
 use vqforge::diffusion::sampler::Sampler;
 use vqforge::error::{Error, Result};
 use vqforge::model::denoiser::Grid;
@@ -41,6 +42,10 @@ pub struct Args {
     temperature: f32,
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Also write samples_db.npy, the samples in decibels, where the training data were spectrograms
+    /// whose scale is known
+    #[arg(long)]
+    db: bool,
     /// Folder for grid.png and samples.npz
     #[arg(long)]
     out: PathBuf,
@@ -58,6 +63,8 @@ pub struct Opened {
     pub grid: Grid,
     pub class_names: Vec<String>,
     pub shape: [usize; 3],
+    /// How the pixels of the training images came to be, where the tokenizer knows.
+    pub provenance: Option<Provenance>,
 }
 
 /// Opens the best checkpoint of a diffusion run for batches of `n` samples.
@@ -86,7 +93,8 @@ pub fn open(run: &Path, n: usize, device: &DeviceArgs, console: &mut Console) ->
     let generator = Generator::new(&config, grid, n, weights, &mut store, &tokenizer, second)?;
     let r = tokenizer.config.model.reduction();
     let shape = [rows * r, cols / tokenizer.heads() * r, tokenizer.config.model.out_channels];
-    Ok(Opened { store, generator, grid, class_names, shape })
+    let provenance = tokenizer.provenance()?;
+    Ok(Opened { store, generator, grid, class_names, shape, provenance })
 }
 
 fn parse<T: serde::de::DeserializeOwned>(snapshot: &Snapshot, key: &str) -> Result<T> {
@@ -107,6 +115,12 @@ pub fn run(args: &Args) -> Result<()> {
     let count = opened.grid.classes.max(1) as u32;
     let only = args.class.as_deref().map(|c| class_number(c, &opened.class_names)).transpose()?;
     let labels: Vec<u32> = (0..args.n as u32).map(|i| only.unwrap_or(i % count)).collect();
+    if args.db && opened.provenance.as_ref().is_none_or(|p| p.to_db(&[]).is_none()) {
+        return Err(Error::usage("these samples cannot be turned into decibels")
+            .at("--db")
+            .why("the training data did not say how their pixels came to be")
+            .help("train on signals ([data.signal]) or with data.norm = \"max-db\""));
+    }
     let mut images = vec![];
     for (at, chunk) in labels.chunks(batch).enumerate() {
         let first = at * batch;
@@ -124,6 +138,8 @@ pub fn run(args: &Args) -> Result<()> {
         let len: usize = opened.shape.iter().product();
         images.extend_from_slice(&made[..chunk.len() * len]);
     }
+    let known = opened.provenance.as_ref().filter(|_| args.db);
+    let levels = known.and_then(|p| p.to_db(&images));
     folder(&args.out)?;
     let sheet = Sheet::square(args.n, opened.shape).scaled(2).coloured(Colormap::Perceptual);
     write_png(&args.out.join("grid.png"), &sheet.draw(&images)?)?;
@@ -131,7 +147,15 @@ pub fn run(args: &Args) -> Result<()> {
     let pixels = images.iter().map(|&v| to_u8(v)).collect();
     let shape = [args.n, h, w, c];
     let labels = (opened.grid.classes > 0).then_some(labels);
-    let data = Dataset::from_u8(pixels, shape, labels, opened.class_names.clone(), "samples")?;
+    let mut data = Dataset::from_u8(pixels, shape, labels, opened.class_names.clone(), "samples")?;
+    if let Some(provenance) = &opened.provenance {
+        data.signal.clone_from(&provenance.signal);
+        data.scale = provenance.scale;
+    }
+    if let Some(levels) = levels {
+        let levels: Vec<f32> = levels.into_iter().map(|v| v as f32).collect();
+        write_npy(&args.out.join("samples_db.npy"), &shape, &levels)?;
+    }
     write_npz(&args.out.join("samples.npz"), &data)?;
     console.line(&format!("{} samples of {h}x{w}: grid.png, samples.npz", args.n));
     super::print(&args.out.display().to_string())

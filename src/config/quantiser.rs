@@ -215,10 +215,9 @@ impl Quantiser {
         real("quantiser.ema_eps", self.ema_eps, Bounds::Open(0.0, 1.0))?;
         whole("quantiser.kmeans_iters", self.kmeans_iters as u64, 0, 1000)?;
         whole("quantiser.kmeans_samples", self.kmeans_samples as u64, 1, 1 << 24)?;
+        let fitted = self.kind.has_book() || self.kind == QuantiserKind::Simvq;
         demand(
-            !self.kind.has_book()
-                || self.kmeans_iters == 0
-                || self.kmeans_samples >= m.num_vq_embeddings,
+            !fitted || self.kmeans_iters == 0 || self.kmeans_samples >= m.num_vq_embeddings,
             "quantiser.kmeans_samples",
             format!("{} samples cannot seed {} codes", self.kmeans_samples, m.num_vq_embeddings),
             "use at least as many samples as model.num_vq_embeddings, better 64 times as many",

@@ -48,6 +48,17 @@ pub fn write_npz(path: &Path, data: &Dataset) -> Result<()> {
     })
 }
 
+/// Writes an array of floats as an `.npy` file, atomically.
+pub fn write_npy(path: &Path, shape: &[usize], values: &[f32]) -> Result<()> {
+    let shape: Vec<u64> = shape.iter().map(|&d| d as u64).collect();
+    write_atomically(path, |file| {
+        let options = WriteOptions::<f32>::new().default_dtype().shape(&shape);
+        let mut out = options.writer(file).begin_nd()?;
+        out.extend(values.iter().copied())?;
+        out.finish()
+    })
+}
+
 /// The nearest of 256 levels to a value in [0, 1]; anything outside is clipped.
 pub fn to_u8(v: f32) -> u8 {
     (v * 255.0).round() as u8

@@ -6,14 +6,14 @@ use super::critic::{self, Critic, HEARD};
 use super::evaluation::Evaluation;
 use super::session::Numbers;
 use super::{Console, Job, Material, RunFolder, Session, Snapshot, optimiser};
-use crate::config::{Bottleneck, Config, QuantiserKind};
+use crate::config::{Bottleneck, Config};
 use crate::data::batches::BatchOrder;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::metrics::HeadUsage;
 use crate::model::autoencoder::{self, Pass};
 use crate::model::losses::{FOREGROUND, Term, foreground_mask};
-use crate::model::quantiser::{self, Book, FROZEN, LEVEL, of_head};
+use crate::model::quantiser::{self, Book, LEVEL, of_head};
 use crate::model::{Scope, discriminator};
 use crate::ops;
 use crate::plan::{Options, ParamTable, Plan, Store};
@@ -228,20 +228,6 @@ impl AutoencoderJob {
         write_png(path, &grid)
     }
 
-    /// Draws the frozen tables of SimVQ from N(0, 1/d).
-    fn freeze(&self, store: &mut Store) -> Result<()> {
-        let (k, q) = (self.config.model.num_vq_embeddings, &self.config.quantiser);
-        let d = self.config.model.vq_embed_dim / q.num_codebooks;
-        let scale = 1.0 / (d as f64).sqrt();
-        for head in 0..q.heads() {
-            let mut rng = Rng::new(self.config.train.seed, Stream::Codebook, head as u64);
-            let table: Vec<f32> = (0..k * d).map(|_| (scale * rng.normal()) as f32).collect();
-            let state = store.state(&of_head(FROZEN, head), k * d)?;
-            store.write_f32(state, &table)?;
-        }
-        Ok(())
-    }
-
     /// Says which residual levels the step keeps: with the set probability only the first ones, as
     /// many as a fair draw says.
     fn drop_levels(&self, store: &mut Store, plan: &Plan, step: u64) -> Result<()> {
@@ -280,9 +266,6 @@ impl Job for AutoencoderJob {
     fn start(&mut self, session: &mut Session, console: &mut Console) -> Result<()> {
         if self.config.model.bottleneck == Bottleneck::Kl {
             return Ok(());
-        }
-        if self.config.quantiser.kind == QuantiserKind::Simvq {
-            return self.freeze(&mut session.store);
         }
         if self.books.is_empty() {
             return Ok(());

@@ -6,7 +6,7 @@ use super::codes::fill_batch;
 use super::revival::{CHECKED, picks};
 use crate::config::{Distance, QuantiserKind};
 use crate::error::{Error, Result};
-use crate::model::quantiser::{self, Book, CODEBOOK, EMA_M, EMA_N};
+use crate::model::quantiser::{self, Book, EMA_M, EMA_N};
 use crate::model::{Scope, autoencoder};
 use crate::ops;
 use crate::plan::{Kind, Options, Plan, Store};
@@ -19,7 +19,7 @@ impl Book {
         match self.kind {
             QuantiserKind::Gradient => store.read_param(Kind::Param, self.index(store)?),
             _ => {
-                let state = store.state(&self.state(CODEBOOK), self.k * self.d)?;
+                let state = store.state(&self.home(), self.k * self.d)?;
                 store.read_f32(state)
             }
         }
@@ -27,7 +27,7 @@ impl Book {
 
     pub(super) fn write(&self, store: &mut Store, codes: &[f32]) -> Result<()> {
         if self.kind != QuantiserKind::Gradient {
-            let state = store.state(&self.state(CODEBOOK), self.k * self.d)?;
+            let state = store.state(&self.home(), self.k * self.d)?;
             return store.write_f32(state, codes);
         }
         let index = self.index(store)?;
@@ -96,14 +96,20 @@ impl AutoencoderJob {
 
     /// The codes of `head` before the first step: k-means (Lloyd) on the first latents, so that codes
     /// start where latents are. Codes that end empty move to latents picked with probability
-    /// proportional to their squared distance. Codes that learn by gradient keep their random start
-    /// where no iteration is asked for.
+    /// proportional to their squared distance. Where no iteration is asked for, codes that learn by
+    /// gradient keep their random start, and the frozen table of SimVQ is drawn from N(0, 1/d).
     pub(super) fn first_codes(&self, session: &mut Session, head: usize) -> Result<()> {
         let (book, rounds) = (&self.books[head], self.config.quantiser.kmeans_iters);
         if book.kind == QuantiserKind::Gradient && rounds == 0 {
             return Ok(());
         }
         let (k, d) = (book.k, book.d);
+        if book.kind == QuantiserKind::Simvq && rounds == 0 {
+            let mut rng = Rng::new(self.config.train.seed, Stream::Codebook, head as u64);
+            let scale = 1.0 / (d as f64).sqrt();
+            let table: Vec<f32> = (0..k * d).map(|_| (scale * rng.normal()) as f32).collect();
+            return book.write(&mut session.store, &table);
+        }
         let latents = self.first_latents(session, head)?;
         let n = latents.len() / d;
         let mut rng = Rng::new(self.config.train.seed, Stream::KMeans, 1 + 2 * head as u64);

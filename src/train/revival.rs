@@ -40,7 +40,7 @@ impl AutoencoderJob {
         let q = &self.config.quantiser;
         let done = step + 1;
         let open = (done as f64) < q.revive_stop * self.config.train.steps as f64;
-        if q.revive_every == 0 || !open {
+        if q.revive_every == 0 || !q.kind.has_book() || !open {
             return Ok(());
         }
         // 1: the step of the check; 2: the one before it.

@@ -1,7 +1,7 @@
 //! A table of codes, searched for the nearest: the quantiser of the VQ-VAE (1711.00937), learned by
 //! gradient or as moving averages (its appendix A.1), by distance or by direction (2110.04627).
 
-use super::{Quantised, Quantiser, Search, estimate, of_head};
+use super::{FROZEN, Quantised, Quantiser, Search, estimate, of_head};
 use crate::config::{Config, Distance, Estimator, QuantiserKind};
 use crate::error::Result;
 use crate::model::Scope;
@@ -47,8 +47,16 @@ impl Book {
         self.distance == Distance::Cosine
     }
 
+    /// The state that holds the codes, where they are not a parameter; of SimVQ the frozen table.
+    pub fn home(&self) -> String {
+        match self.kind {
+            QuantiserKind::Simvq => self.state(FROZEN),
+            _ => self.state(CODEBOOK),
+        }
+    }
+
     fn codes(&self, tape: &mut Tape) -> Result<Act> {
-        tape.state(&self.state(CODEBOOK), &[self.k, self.d])
+        tape.state(&self.home(), &[self.k, self.d])
     }
 
     fn table(&self, s: &mut Scope<'_>) -> Result<Param> {
@@ -87,7 +95,11 @@ impl Book {
 
     /// Must the step count how often each code is chosen?
     pub fn counts(&self, config: &Config) -> bool {
-        self.kind == QuantiserKind::Ema || config.quantiser.revive_every > 0
+        match self.kind {
+            QuantiserKind::Ema => true,
+            QuantiserKind::Gradient => config.quantiser.revive_every > 0,
+            _ => false,
+        }
     }
 
     /// Moves the codes, or counts for those that are trained by gradient.

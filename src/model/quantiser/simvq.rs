@@ -1,8 +1,8 @@
 //! SimVQ (Zhu et al., 2411.02038): codes are a frozen random table C times one trained matrix W, so
 //! that every code moves whenever one is met and none is left behind.
 
-use super::{Quantised, Quantiser, estimate, of_head};
-use crate::config::Estimator;
+use super::{Book, Quantised, Quantiser, Search, estimate, of_head};
+use crate::config::{Distance, Estimator, QuantiserKind};
 use crate::error::Result;
 use crate::model::Scope;
 use crate::model::losses::Term;
@@ -10,7 +10,8 @@ use crate::ops;
 use crate::plan::ParamInit;
 use crate::tape::{Act, Idx};
 
-/// Name of the state that holds C; drawn from N(0, 1/d) when a run starts.
+/// Name of the state that holds C. When a run starts it is fitted to the first latents by k-means, or
+/// with no iterations drawn from N(0, 1/d), as the paper has it.
 pub const FROZEN: &str = "codebook_frozen";
 
 #[derive(Debug, Clone)]
@@ -46,7 +47,17 @@ impl Quantiser for SimVq {
             Term::new(of_head("commitment", self.head), commitment, self.beta),
             Term::new(of_head("codebook", self.head), codebook, 1.0),
         ];
-        Ok(Quantised { code, idx: vec![nearest.idx], terms, searches: vec![] })
+        let book = Book {
+            head: self.head,
+            k: self.k,
+            d: self.d,
+            kind: QuantiserKind::Simvq,
+            distance: Distance::Euclid,
+            estimator: self.estimator,
+            beta: self.beta,
+        };
+        let searches = vec![Search { book, z, nearest }];
+        Ok(Quantised { code, idx: vec![nearest.idx], terms, searches })
     }
 
     fn quantise(&self, s: &mut Scope<'_>, z: Act) -> Result<(Vec<Idx>, Act)> {
