@@ -9,10 +9,11 @@ use vqforge::data::write::write_npz;
 use vqforge::rng::{Rng, Stream};
 
 /// Two arms of each kind, trained for a few steps.
-const BRIEF: &str = "--device cpu --vq ema,fsq --vae kl=1e-6,1e-1 --set train.lanes=1";
+const BRIEF: &str = "--device cpu --vae kl=1e-6,1e-1 --set train.lanes=1";
 
 fn compare(place: &Place, args: &str) -> Done {
-    let all = format!("compare {args} {BRIEF}");
+    let codes = if args.contains("--vq") { "" } else { "--vq ema,fsq" };
+    let all = format!("compare {args} {codes} {BRIEF}");
     place.run(&all.split_whitespace().collect::<Vec<_>>())
 }
 
@@ -63,6 +64,16 @@ fn a_comparison_goes_on_where_it_was() {
     assert_eq!(a["outcomes"], b["outcomes"]);
     assert_eq!(a["result"], b["result"]);
     assert_eq!(a["outcomes"].as_array().unwrap().len(), 8);
+
+    // One more arm, and none of the others again.
+    let more = format!("{synth} --out pieces --resume auto");
+    let wider = compare(&place, &format!("{more} --vq ema,fsq,mvq2"));
+    assert!(matches!(wider.code, Some(0 | 10 | 20 | 30)), "{}", wider.err);
+    assert!(
+        wider.err.contains("mvq2, seed 1") && !wider.err.contains("ema, seed"),
+        "{}",
+        wider.err
+    );
 }
 
 #[test]

@@ -67,6 +67,16 @@ struct Protocol {
     seeds: u64,
 }
 
+impl Protocol {
+    /// Is everything of `begun` in it, perhaps with further arms or seeds?
+    fn extends(&self, begun: &Protocol) -> bool {
+        self.config == begun.config
+            && self.data == begun.data
+            && self.seeds >= begun.seeds
+            && begun.arms.iter().all(|arm| self.arms.contains(arm))
+    }
+}
+
 const PROTOCOL: &str = "compare.json";
 const RUNS: &str = "runs";
 const OUTCOME: &str = "outcome.json";
@@ -163,13 +173,13 @@ impl Args {
                 .help("continue it with --resume auto, or choose another --out"));
         }
         let begun: Protocol = read_json(&known)?;
-        if begun != protocol {
+        if !protocol.extends(&begun) {
             return Err(Error::usage("the comparison in this folder is another one")
                 .at_path(&folder)
-                .why("its settings, data, arms or seeds differ")
+                .why("its settings or data differ, or it has arms or seeds that are missing here")
                 .help("continue it with --resume DIR alone, or choose another --out"));
         }
-        Ok((folder, begun))
+        Ok((folder, protocol))
     }
 }
 

@@ -21,6 +21,9 @@ pub struct Pictures {
     pub made: Vec<(String, Vec<f32>)>,
 }
 
+/// How much brighter errors are shown than images.
+const GAIN: f32 = 4.0;
+
 /// One arm over all of its seeds.
 struct Row<'a> {
     spec: &'a ArmSpec,
@@ -172,7 +175,18 @@ pub fn html(
             rows: rules(result),
         },
     ];
-    let notes = [&result.verdict.notes[..], &result.notes].concat();
+    let unjudged = result.verdict.rules.iter().filter_map(|outcome| {
+        let why = outcome.not_judged.as_ref()?;
+        Some(format!("The {} rule is not judged: {why}.", outcome.rule.name()))
+    });
+    let notes: Vec<String> = result
+        .verdict
+        .notes
+        .iter()
+        .cloned()
+        .chain(unjudged)
+        .chain(result.notes.iter().cloned())
+        .collect();
     if !notes.is_empty() {
         verdict.push(Block::List(notes));
     }
@@ -218,11 +232,9 @@ fn strings(texts: &[&str]) -> Vec<String> {
 
 fn rules(result: &Assembled) -> Vec<Vec<String>> {
     let row = |outcome: &crate::verdict::RuleOutcome| {
-        let (mean, interval) = match (&outcome.interval, &outcome.not_judged) {
-            (Some(i), _) => {
-                (format!("{:+.2}", i.mean), format!("{:+.2} to {:+.2}", i.lower, i.upper))
-            }
-            (None, why) => (String::new(), why.clone().unwrap_or_default()),
+        let (mean, interval) = match &outcome.interval {
+            Some(i) => (format!("{:+.2}", i.mean), format!("{:+.2} to {:+.2}", i.lower, i.upper)),
+            None => (String::new(), "not judged".into()),
         };
         let decides = if outcome.rule == result.verdict.rule { " (decides)" } else { "" };
         vec![
@@ -292,14 +304,15 @@ fn grids(result: &Assembled, rows: &[Row<'_>], pictures: &Pictures) -> Result<Ve
         && let Some(continuous) = find(vae)
     {
         let error = |made: &[f32]| -> Vec<f32> {
-            pictures.originals.iter().zip(made).map(|(a, b)| (a - b).abs()).collect()
+            let difference = |(a, b): (&f32, &f32)| (GAIN * (a - b).abs()).min(1.0);
+            pictures.originals.iter().zip(made).map(difference).collect()
         };
         let rows = [
             ("original".into(), pictures.originals.clone()),
             (result.deciding.clone(), vq.clone()),
-            (format!("error of {}", result.deciding), error(vq)),
+            (format!("{GAIN} x error of {}", result.deciding), error(vq)),
             (vae.to_string(), continuous.clone()),
-            (format!("error of {vae}"), error(continuous)),
+            (format!("{GAIN} x error of {vae}"), error(continuous)),
         ];
         let caption = "The arm that decides, the best KL-VAE, and what each gets wrong";
         out.push(matrix(caption, &rows, pictures)?);
