@@ -10,7 +10,9 @@ use crate::engine;
 use crate::fixtures::{Fixture, cases};
 use crate::rig::{Rig, ok};
 use serde_json::Value;
+use vqforge::error::Result;
 use vqforge::ops::{self, Activation, Conv, Penalty};
+use vqforge::tape::{Act, Param, Tape};
 
 /// The tape of a recorded case; `None`: not computed here.
 pub fn record(family: &str, case: &Value) -> Option<Rig> {
@@ -90,15 +92,26 @@ fn conv2d(json: &Value) -> Option<Rig> {
     if !plain {
         return None;
     }
+    let [cout, _, _, _] = case.shape("w")[..] else { panic!("four dimensions") };
+    Some(convolution(&case, cout, conv, ops::conv2d))
+}
+
+/// A convolution to `cout` channels; in both directions the record's weights are ours reversed.
+fn convolution(
+    case: &Case,
+    cout: usize,
+    conv: Conv,
+    op: impl Fn(&mut Tape, Act, Param, Option<Param>, Conv) -> Result<Act>,
+) -> Rig {
     let mut rig = Rig::default();
     let [n, cin, h, w] = case.shape("x")[..] else { panic!("four dimensions") };
-    let [cout, _, kh, kw] = case.shape("w")[..] else { panic!("four dimensions") };
+    let [o, i, kh, kw] = case.shape("w")[..] else { panic!("four dimensions") };
     let images = |t: &str| case.fixture.channels_last(&case.key(t));
     let weights = |t: &str| case.fixture.weights(&case.key(t));
     let x = rig.leaf("x", &[n, h, w, cin], images("x"));
-    let weight = rig.param("w", &[kh, kw, cin, cout], weights("w"));
+    let weight = rig.param("w", &[kh, kw, i, o], weights("w"));
     let bias = case.has("b").then(|| rig.param("b", &[cout], case.f32("b")));
-    let y = ok(ops::conv2d(&mut rig.tape, x, weight, bias, conv));
+    let y = ok(op(&mut rig.tape, x, weight, bias, conv));
     rig.finish(y, images("gy"), &[]);
     rig.expect("y", images("y"), case.torch("y"));
     rig.expect("gx", images("gx"), case.torch("gx"));
@@ -106,7 +119,7 @@ fn conv2d(json: &Value) -> Option<Rig> {
     if bias.is_some() {
         rig.expect("gb", case.f32("gb"), case.torch("gb"));
     }
-    Some(rig)
+    rig
 }
 
 fn conv_transpose2d(json: &Value) -> Option<Rig> {
@@ -119,23 +132,8 @@ fn conv_transpose2d(json: &Value) -> Option<Rig> {
     // What torch adds at the end is what is not cut off there.
     let (first, last) = (number("padding"), number("padding") - number("output_padding"));
     let conv = Conv { stride: number("stride"), pad: [first, last, first, last] };
-    let mut rig = Rig::default();
-    let [n, cin, h, w] = case.shape("x")[..] else { panic!("four dimensions") };
-    let [_, cout, kh, kw] = case.shape("w")[..] else { panic!("four dimensions") };
-    let images = |t: &str| case.fixture.channels_last(&case.key(t));
-    let weights = |t: &str| case.fixture.weights(&case.key(t));
-    let x = rig.leaf("x", &[n, h, w, cin], images("x"));
-    let weight = rig.param("w", &[kh, kw, cout, cin], weights("w"));
-    let bias = case.has("b").then(|| rig.param("b", &[cout], case.f32("b")));
-    let y = ok(ops::conv_transpose2d(&mut rig.tape, x, weight, bias, conv));
-    rig.finish(y, images("gy"), &[]);
-    rig.expect("y", images("y"), case.torch("y"));
-    rig.expect("gx", images("gx"), case.torch("gx"));
-    rig.expect("gw", weights("gw"), case.torch("gw"));
-    if bias.is_some() {
-        rig.expect("gb", case.f32("gb"), case.torch("gb"));
-    }
-    Some(rig)
+    let [_, cout, _, _] = case.shape("w")[..] else { panic!("four dimensions") };
+    Some(convolution(&case, cout, conv, ops::conv_transpose2d))
 }
 
 fn linear(json: &Value) -> Option<Rig> {
