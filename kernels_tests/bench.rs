@@ -86,6 +86,7 @@ fn the_quantiser_is_plotted() {
     assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"), "{svg}");
     // One point for each of the two sizes of vectors.
     assert_eq!(svg.matches("<circle ").count(), 2, "{svg}");
+    assert_eq!(svg.matches("<svg ").count(), 3, "two charts beside each other");
 }
 
 /// Mistakes are told before anything is measured, with the exit code of their kind.

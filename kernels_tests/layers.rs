@@ -21,7 +21,7 @@ const MAY_NAME: [(&str, &[&str]); 23] = [
     ("model", &["config", "error", "metrics", "ops", "plan", "shape", "tape"]),
     ("config", &["data", "error", "precision", "recompute"]),
     ("data", &["error", "rng"]),
-    ("bench", &["data", "device", "error", "kernels", "shader"]),
+    ("bench", &["data", "device", "error", "kernels", "report", "shader"]),
     ("diffusion", &["config", "error", "rng"]),
     ("metrics", &["data", "error", "rng"]),
     ("report", &["data", "error"]),

@@ -1,8 +1,8 @@
 //! The quantiser over a grid of sizes: how its time grows with codes, vectors and components.
 
-use super::plot::{Panel, Series};
 use super::rows::{Row, nearest_code, per_code_sums, split_nearest_code};
 use super::{Measurement, Report};
+use crate::report::{AxisSpec, Chart, Mark, Scale, Series};
 
 const VECTORS: [usize; 3] = [1024, 4096, 16_384];
 const CODES: [usize; 5] = [64, 256, 1024, 4096, 16_384];
@@ -49,7 +49,7 @@ fn split_points() -> impl Iterator<Item = Point> {
 
 /// Time per vector over the number of codes: a curve for each number of vectors and components.
 /// With `cpu` it is processor time over threads. Points that were not run are missing.
-pub fn panels(report: &Report, cpu: bool) -> Vec<Panel> {
+pub fn charts(report: &Report, cpu: bool) -> Vec<Chart> {
     let threads = report.threads.unwrap_or(1) as f64;
     let seconds = |row: &Measurement| match cpu {
         true => row.cpu_seconds.map(|s| s.median / threads),
@@ -58,23 +58,29 @@ pub fn panels(report: &Report, cpu: bool) -> Vec<Panel> {
     KERNELS
         .into_iter()
         .map(|(kernel, title)| {
-            let mut series = vec![];
-            for (colour, d) in COMPONENTS.into_iter().enumerate() {
-                for (dash, n) in VECTORS.into_iter().enumerate() {
+            let mut series: Vec<Series> = vec![];
+            for d in COMPONENTS {
+                for n in VECTORS {
                     let at = |k: usize| {
                         let name = make(kernel, (n, k, d)).name;
                         let row = report.rows.iter().find(|r| r.name == name)?;
                         Some((k as f64, seconds(row)? / n as f64 * 1e9))
                     };
                     let points = CODES.into_iter().filter_map(at).collect();
-                    series.push(Series { name: format!("d = {d}, n = {n}"), colour, dash, points });
+                    let (name, colour) = (format!("d = {d}, n = {n}"), series.len());
+                    series.push(Series { name, mark: Mark::LineAndDots, colour, points });
                 }
             }
-            Panel {
+            let unit = format!("nanoseconds{} a vector", if cpu { " of all cores" } else { "" });
+            let axis =
+                |label: &str, scale| AxisSpec { label: label.into(), scale, from_zero: false };
+            Chart {
                 title: title.into(),
-                x: "codes".into(),
-                y: format!("nanoseconds{} a vector", if cpu { " of all cores" } else { "" }),
+                description: format!("{unit} over the number of codes, by size"),
+                x: axis("codes", Scale::Log2),
+                y: axis(&unit, Scale::Log),
                 series,
+                ..Chart::default()
             }
         })
         .collect()

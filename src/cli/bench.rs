@@ -7,6 +7,7 @@ use vqforge::bench::{self, Options, Report, Row};
 use vqforge::data::atomic::write_atomically;
 use vqforge::device::tuner::Table;
 use vqforge::error::{Error, Result};
+use vqforge::report::svg;
 use vqforge::train::Console;
 
 /// Where `--record` keeps its files.
@@ -84,7 +85,7 @@ pub fn run(args: &Args) -> Result<()> {
             // A path that cannot be written should not cost a measurement.
             check_writable(svg)?;
             let report = measure(measured, bench::grid())?;
-            write(svg, &bench::svg(&bench::panels(&report, *cpu)))?;
+            write(svg, &svg::standalone(&bench::charts(&report, *cpu)))?;
             if !measured.device.quiet {
                 tell(&format!("plot in {}", svg.display()));
             }

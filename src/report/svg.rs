@@ -11,24 +11,33 @@ pub const STYLE: &str = include_str!("chart.css");
 /// A chart for a page with [`STYLE`]. `id` must be unique there: screen readers find the title and the
 /// description by it.
 pub fn inline(chart: &Chart, id: &str) -> String {
-    picture(chart, id, "", "")
+    picture(chart, id, "")
 }
 
-/// A chart as a file of its own.
-pub fn standalone(chart: &Chart) -> String {
-    let ground = format!("<style>\n{STYLE}svg {{ background: var(--ground); }}\n</style>\n");
-    picture(chart, "chart", " xmlns=\"http://www.w3.org/2000/svg\"", &ground)
+/// Charts beside each other as a file of its own.
+pub fn standalone(charts: &[Chart]) -> String {
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {HEIGHT}\">\n\
+         <style>\n{STYLE}svg {{ background: var(--ground); }}\n</style>\n",
+        WIDTH * charts.len().max(1) as f64
+    );
+    for (i, chart) in charts.iter().enumerate() {
+        let place = format!(" x=\"{}\" width=\"{WIDTH}\" height=\"{HEIGHT}\"", WIDTH * i as f64);
+        out.push_str(&picture(chart, &format!("chart-{i}"), &place));
+    }
+    out.push_str("</svg>\n");
+    out
 }
 
-fn picture(chart: &Chart, id: &str, namespace: &str, style: &str) -> String {
+fn picture(chart: &Chart, id: &str, place: &str) -> String {
     let mut sheet = Sheet::default();
     chart.draw(&mut sheet);
     let (id, title) = (escape(id), escape(&chart.title));
     let about = escape(&chart.description);
     format!(
-        "<svg{namespace} class=\"chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
+        "<svg{place} class=\"chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
          aria-labelledby=\"{id}-title {id}-desc\">\n<title id=\"{id}-title\">{title}</title>\n\
-         <desc id=\"{id}-desc\">{about}</desc>\n{style}{}</svg>\n",
+         <desc id=\"{id}-desc\">{about}</desc>\n{}</svg>\n",
         sheet.out
     )
 }

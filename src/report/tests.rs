@@ -101,11 +101,11 @@ fn impossible_points_are_left_out() {
     for mark in [Mark::Line, Mark::Faint, Mark::LineAndDots, Mark::Dots, Mark::Bars] {
         for points in [odd.clone(), vec![], vec![(5.0, 5.0); 3]] {
             let chart = chart(points, mark);
-            let drawn = svg::standalone(&chart);
+            let drawn = svg::standalone(std::slice::from_ref(&chart));
             well_formed(&drawn);
             self_contained(&drawn);
             assert!(!drawn.contains("NaN") && !drawn.contains("inf"), "{drawn}");
-            assert!(drawn.contains("role=\"img\"") && drawn.contains("<desc id=\"chart-desc\">"));
+            assert!(drawn.contains("role=\"img\"") && drawn.contains("<desc id=\"chart-0-desc\">"));
             sheet(&[chart], 1);
         }
     }
