@@ -30,11 +30,9 @@ const SHORT: &str =
 
   demo                 everything, on simulated data: nothing to download
   devices, bench       what to compute on, and how fast it is
-  data                 look at data, or simulate some
-  train                train a VQ-VAE, then a diffusion over its codes
-  compare              VQ-VAE or KL-VAE: train both, judge, report
-  sample, reconstruct  use what was trained
-  report               a run as one HTML page: curves, pictures, settings
+  data                 look at data, convert it, or simulate some
+  train, compare       a VQ-VAE, a diffusion over its codes; VQ-VAE or KL-VAE?
+  sample, reconstruct  use what was trained; report: a run as one HTML page
   COMMAND --help       more about a command
 ";
 
