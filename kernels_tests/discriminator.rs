@@ -130,7 +130,7 @@ fn plans_update_their_own_parameters() {
 /// random direction of each parameter that has one. With h = 2^-20 hardly a leaky ReLU crosses its
 /// kink; the differences at h and 2h tell the error of third order, and a loss is known to 2^10
 /// roundings. Returns how many parameters were compared.
-fn differentiate(tape: &Tape, table: &ParamTable, losses: &[(ValueId, f32)]) -> usize {
+pub fn differentiate(tape: &Tape, table: &ParamTable, losses: &[(ValueId, f32)]) -> usize {
     const H: f64 = 1.0 / (1 << 20) as f64;
     let mut rng = Rng::new(11, Stream::Test, 0);
     let mut values = BTreeMap::new();

@@ -30,6 +30,7 @@ mod noise;
 mod norm_fixtures;
 mod op_fixtures;
 mod optimiser;
+mod perceptual;
 mod planner;
 mod quantiser;
 mod quantisers;

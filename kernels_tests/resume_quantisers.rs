@@ -1,5 +1,5 @@
-//! What quantisers add to a run belongs to what is continued: a reservoir half full, the levels that
-//! a step drops.
+//! What quantisers and losses add to a run belongs to what is continued: a reservoir half full, the
+//! levels that a step drops, a discriminator, features.
 
 use super::Place;
 use super::resume::same;
@@ -65,4 +65,33 @@ fn frozen_tables() {
     let place = Place::new("frozen");
     let job = "vqvae tiny.toml --data synth:rotor --set quantiser.kind=simvq --set";
     in_pieces(&place, "simvq", &format!("{job} quantiser.num_codebooks=2"), &[2]);
+}
+
+/// A run with every loss there is: the discriminator comes in at step 3, features are learned first, of
+/// classes and, where there are none, of turned images.
+#[test]
+fn all_losses() {
+    let place = Place::new("losses");
+    let losses = [
+        "foreground=2",
+        "log_spectral=0.01",
+        "multi_resolution=0.1",
+        "adversarial.weight=0.05",
+        "adversarial.start=3",
+        "adversarial.layers=2",
+        "adversarial.width=8",
+        "perceptual.weight=0.1",
+        "perceptual.steps=5",
+    ];
+    let set = losses.map(|loss| format!("--set loss.{loss}")).join(" ");
+    let job = format!("vqvae tiny.toml --data synth:human {set}");
+    let classes = in_pieces(&place, "classes", &job, &[2, 5]);
+    let log = place.text("classes-straight/run.log");
+    assert!(log.contains("perceptual features learned to tell"), "{log}");
+    let metrics = place.text("classes-straight/metrics.jsonl");
+    for term in ["adversarial", "log_spectral", "perceptual_0", "perceptual_2", "spectral_4"] {
+        assert!(metrics.contains(&format!("\"{term}\":")), "no {term} in\n{metrics}");
+    }
+    let mixed = format!("{job} --set train.precision=mixed --set train.recompute=inputs");
+    assert!(in_pieces(&place, "mixed", &mixed, &[4]) != classes, "mixed changed nothing");
 }

@@ -1,6 +1,8 @@
 // Partial sums over rows of the distribution over the 2^G codes of a group of bits, which are set with
 // probability sigmoid(SLOPE z); an invocation a code, a workgroup a tile of codes of one group in one
 // chunk of rows.
+#import bit_chances
+
 struct Dims { rows: u32, chunk: u32, share: f32 }
 @group(0) @binding(8) var<uniform> dims: Dims;
 @group(0) @binding(0) var<storage, read> z: array<f32>;
@@ -27,11 +29,7 @@ fn main(
         for (var t = lane; t < count * bits; t += WG) {
             let row = t / bits;
             let bit = t % bits;
-            let l = SLOPE * z[(tile + row) * D + first + bit];
-            let e = exp(-abs(l));
-            let large = 1.0 / (1.0 + e);
-            let small = e / (1.0 + e);
-            chance[row * G + bit] = select(vec2(large, small), vec2(small, large), l >= 0.0);
+            chance[row * G + bit] = bit_chances(SLOPE * z[(tile + row) * D + first + bit]);
         }
         workgroupBarrier();
         if code < (1u << bits) {

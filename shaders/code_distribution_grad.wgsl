@@ -1,16 +1,16 @@
 // dz = -FACTOR dloss SLOPE sum over codes of log q (bit - s) P, with s = sigmoid(SLOPE z) and P the
 // chance of the code (ACCUM: dz += ...); a group of bits of a row an invocation.
+#import bit_chances
 #import flat
 
 struct Dims { rows: u32 }
 @group(0) @binding(8) var<uniform> dims: Dims;
 @group(0) @binding(0) var<storage, read> z: array<f32>;
-@group(0) @binding(1) var<storage, read> q: array<f32>;
+@group(0) @binding(1) var<storage, read> log_q: array<f32>;
 @group(0) @binding(2) var<storage, read> dloss: array<f32>;
 @group(0) @binding(3) var<storage, read_write> dz: array<f32>;
 
 const GROUPS: u32 = (D + G - 1u) / G;
-const FLOOR: f32 = 1.2e-38;
 
 @compute @workgroup_size(64)
 fn main(
@@ -29,15 +29,11 @@ fn main(
     var chance: array<vec2<f32>, G>;
     var sums: array<vec2<f32>, G>;
     for (var bit = 0u; bit < bits; bit++) {
-        let l = SLOPE * z[start + bit];
-        let e = exp(-abs(l));
-        let large = 1.0 / (1.0 + e);
-        let small = e / (1.0 + e);
-        chance[bit] = select(vec2(large, small), vec2(small, large), l >= 0.0);
+        chance[bit] = bit_chances(SLOPE * z[start + bit]);
         sums[bit] = vec2(0.0);
     }
     for (var code = 0u; code < (1u << bits); code++) {
-        var p = log(max(q[((i % GROUPS) << G) + code], FLOOR));
+        var p = log_q[((i % GROUPS) << G) + code];
         for (var bit = 0u; bit < bits; bit++) {
             p *= chance[bit][(code >> bit) & 1u];
         }

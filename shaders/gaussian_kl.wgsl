@@ -3,28 +3,11 @@ struct Dims { n: u32, chunk: u32 }
 @group(0) @binding(8) var<uniform> dims: Dims;
 @group(0) @binding(0) var<storage, read> moments: array<f32>;
 @group(0) @binding(1) var<storage, read_write> partials: array<f32>;
-#import partials
+#import partials_only
 
 fn term(i: u32) -> f32 {
     let at = i / CHANNELS * 2u * CHANNELS + i % CHANNELS;
     let mean = moments[at];
     let logvar = clamp(moments[at + CHANNELS], -30.0, 20.0);
     return 0.5 * (mean * mean + exp(logvar) - 1.0 - logvar);
-}
-
-@compute @workgroup_size(256)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-#if SUBGROUPS
-    entered: Subgroup,
-#endif
-) {
-#if SUBGROUPS
-    subgroup = entered;
-#endif
-    let sum = partial_sum(group.x, lane);
-    if lane == 0u {
-        partials[group.x] = sum;
-    }
 }

@@ -1,5 +1,6 @@
 // Standard normal numbers by Box and Muller, four an invocation.
 #import flat
+#import minus_log
 #import philox
 #import step
 #import unit_interval
@@ -15,11 +16,9 @@ fn words(j: u32, sample: u32) -> vec4<u32> {
     return philox(counter, vec2<u32>(step.seed_lo, step.seed_hi));
 }
 
-// sqrt(-2 log v) for v in (0, 1); near 1, where log has an absolute error, by a series.
+// sqrt(-2 log v) for v in (0, 1).
 fn radius(v: f32) -> f32 {
-    let x = 1.0 - v;
-    let series = x * (1.0 + x * (0.5 + x * (0.33333334 + x * 0.25)));
-    return sqrt(2.0 * select(-log(v), series, v > 0.984375));
+    return sqrt(2.0 * select(-log(v), minus_log_series(1.0 - v), v > 0.984375));
 }
 
 // Cosine and sine of a quarter turn (2 bits) plus at most an eighth (24 bits) either way.

@@ -12,7 +12,7 @@ struct Dims { n: u32, chunk: u32 }
 #else
 @group(0) @binding(2) var<storage, read_write> partials: array<f32>;
 #endif
-#import partials
+#import partials_only
 
 fn term(i: u32) -> f32 {
 #if WEIGHTED
@@ -20,21 +20,4 @@ fn term(i: u32) -> f32 {
 #else
     return penalty(a[i] - b[i]);
 #endif
-}
-
-@compute @workgroup_size(256)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-#if SUBGROUPS
-    entered: Subgroup,
-#endif
-) {
-#if SUBGROUPS
-    subgroup = entered;
-#endif
-    let sum = partial_sum(group.x, lane);
-    if lane == 0u {
-        partials[group.x] = sum;
-    }
 }

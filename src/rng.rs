@@ -43,6 +43,7 @@ pub enum Stream {
     GaussianNoise = 14,
     LevelDrop = 15,
     Augment = 16,
+    Turn = 17,
 }
 
 /// A sequential reader of one (seed, stream, index) sequence, for use on the host.

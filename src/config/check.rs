@@ -1,6 +1,7 @@
 //! The ranges of all settings and what they demand of each other.
 
 use super::data::{Data, SplitBy, SplitTable};
+use super::quantiser::Quantiser;
 use super::sections::{Bottleneck, Config, Denoiser, Family, Model, Train};
 
 /// A value out of bounds: which key, why, and what to do.
@@ -16,9 +17,11 @@ pub(super) type Checked = Result<(), Violation>;
 /// Checks everything; the first violation in the order of the sections is returned.
 pub fn check(config: &Config) -> Checked {
     name(&config.name)?;
-    config.quantiser.check_grid()?;
+    // A KL-VAE reads nothing of the quantiser.
+    let codes = (config.model.bottleneck == Bottleneck::Vq).then_some(&config.quantiser);
+    codes.map_or(Ok(()), Quantiser::check_grid)?;
     model(&config.model)?;
-    config.quantiser.check(&config.model)?;
+    codes.map_or(Ok(()), |quantiser| quantiser.check(&config.model))?;
     config.kl.check()?;
     config.loss.check()?;
     denoiser(&config.denoiser)?;

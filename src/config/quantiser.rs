@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Model;
 use super::check::{Bounds, Violation, demand, real, whole};
+use super::{Bottleneck, Model};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -68,7 +68,8 @@ pub struct Quantiser {
     pub fsq_levels: Vec<usize>,
     /// For `lfq` and `bsq`: weight of the entropy terms.
     pub entropy_weight: f64,
-    /// For `lfq` and `bsq`: tau of the probabilities sigma(4 tau z) that the entropies are of.
+    /// For `lfq` and `bsq`: tau of the probabilities sigma(4 tau s z) that the entropies are of, s
+    /// the size of a bit: 1, for `bsq` 1 / sqrt(bits).
     pub inverse_temperature: f64,
     /// For `lfq` and `bsq`: bits whose joint entropy is taken; more bits than that are taken as
     /// independent of each other.
@@ -138,6 +139,9 @@ impl Quantiser {
     /// Writes into the settings what follows from others: the grid of `fsq`, and for kinds whose
     /// codes are a formula their number and length.
     pub fn settle(&mut self, model: &mut Model) {
+        if model.bottleneck == Bottleneck::Kl {
+            return;
+        }
         let books = self.num_codebooks;
         match self.kind {
             QuantiserKind::Ema | QuantiserKind::Gradient | QuantiserKind::Simvq => {}
@@ -287,5 +291,14 @@ mod tests {
         assert_eq!((model.num_vq_embeddings, model.vq_embed_dim), (512, 9));
         let (_, model) = settled(QuantiserKind::Ema, 1000, 1);
         assert_eq!((model.num_vq_embeddings, model.vq_embed_dim), (1000, 8));
+    }
+
+    /// A KL-VAE has no codes: nothing of them may reach its model.
+    #[test]
+    fn nothing_follows_from_codes_that_are_not_there() {
+        let kl = Model { bottleneck: Bottleneck::Kl, vq_embed_dim: 4, ..Model::default() };
+        let mut model = kl.clone();
+        Quantiser { kind: QuantiserKind::Fsq, ..Quantiser::default() }.settle(&mut model);
+        assert_eq!(model, kl);
     }
 }

@@ -186,7 +186,7 @@ impl Kernel for CodeDistribution {
     naive_forms!();
 }
 
-/// dz (+)= factor dloss dH/dz of H = -sum Q log Q: bindings z [rows, d], q [groups, 2^group],
+/// dz (+)= factor dloss dH/dz of H = -sum Q log Q: bindings z [rows, d], log Q [groups, 2^group],
 /// dloss [1], dz [rows, d].
 ///
 /// dH/dl_b of a row is -1/rows sum over codes of log Q (bit_b - s_b) P; the 1 of d(Q log Q) = (log Q +
@@ -202,7 +202,8 @@ pub struct CodeDistributionGrad {
 
 impl CodeDistributionGrad {
     fn naive<T: Real>(&self, io: &mut Io<'_, T>) {
-        let [Bind::In(z), Bind::In(q), Bind::In(dloss), Bind::Out(dz), ..] = &mut io.binds else {
+        let [Bind::In(z), Bind::In(log_q), Bind::In(dloss), Bind::Out(dz), ..] = &mut io.binds
+        else {
             wrong_binds(self.name())
         };
         let of = self.of;
@@ -214,8 +215,8 @@ impl CodeDistributionGrad {
                 for code in 0..1usize << z.len() {
                     let set = code >> bit & 1 == 1;
                     let other = chance(of.slope, z[bit], !set);
-                    let q = q[(group << of.group) + code].maximum(T::of(FLOOR.into()));
-                    let term = q.ln() * probability(of.slope, z, code) * other;
+                    let log_q = log_q[(group << of.group) + code];
+                    let term = log_q * probability(of.slope, z, code) * other;
                     sum += if set { term } else { -term };
                 }
                 let (i, g) = (row * of.d + c, -(scale * sum));
@@ -256,22 +257,22 @@ impl Kernel for CodeDistributionGrad {
         (1 << self.of.group) * (2 * self.of.group + 1)
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
-        let [Bind::In(z), Bind::In(q), Bind::In(dloss), Bind::Out(dz), ..] = &mut io.binds else {
+        let [Bind::In(z), Bind::In(log_q), Bind::In(dloss), Bind::Out(dz), ..] = &mut io.binds
+        else {
             wrong_binds(self.name())
         };
         const ROWS: usize = 64;
-        let (of, z, q) = (self.of, *z, *q);
+        let (of, z, log_q) = (self.of, *z, *log_q);
         let scale = -(self.factor * dloss[0] * of.slope);
         dz.par_chunks_mut(ROWS * of.d).enumerate().for_each(|(chunk, dz)| {
-            let (mut log_q, mut w) = ([0.0f32; 1 << MAX_GROUP], [0.0f32; 1 << MAX_GROUP]);
+            let mut w = [0.0f32; 1 << MAX_GROUP];
             for group in 0..of.groups() {
                 let codes = 1 << of.bits(group);
-                let q = &q[group << of.group..][..codes];
-                log_q.iter_mut().zip(q).for_each(|(l, q)| *l = q.max(FLOOR).ln());
+                let log_q = &log_q[group << of.group..][..codes];
                 for (row, dz) in dz.chunks_mut(of.d).enumerate() {
                     let z = of.logits(z, chunk * ROWS + row, group);
                     let chances = distribution(of.slope, z, &mut w);
-                    w[..codes].iter_mut().zip(&log_q).for_each(|(w, l)| *w *= l);
+                    w[..codes].iter_mut().zip(log_q).for_each(|(w, l)| *w *= l);
                     // The highest bit is settled by the halves, which are then added: one bit fewer.
                     for b in (0..z.len()).rev() {
                         let (low, high) = w[..2 << b].split_at_mut(1 << b);
@@ -288,7 +289,7 @@ impl Kernel for CodeDistributionGrad {
     naive_forms!();
 }
 
-/// h = -sum q log q in nats: bindings q [n], h [1].
+/// h = -sum q log q in nats, and what its gradient needs: bindings q [n], h [1], log q [n].
 #[derive(Debug, Clone)]
 pub struct DistributionEntropy {
     pub n: usize,
@@ -296,11 +297,16 @@ pub struct DistributionEntropy {
 
 impl DistributionEntropy {
     fn naive<T: Real>(&self, io: &mut Io<'_, T>) {
-        let [Bind::In(q), Bind::Out(h), ..] = &mut io.binds else { wrong_binds(self.name()) };
+        let [Bind::In(q), Bind::Out(h), Bind::Out(log_q), ..] = &mut io.binds else {
+            wrong_binds(self.name())
+        };
         let mut sum = T::zero();
-        // NaN is no probability of 0.
-        for &q in q.iter().filter(|q| q.value().is_nan() || q.value() > FLOOR.into()) {
-            sum += q * q.ln();
+        for (&q, log_q) in q.iter().zip(log_q.iter_mut()) {
+            *log_q = q.maximum(T::of(FLOOR.into())).ln();
+            // NaN is no probability of 0.
+            if q.value().is_nan() || q.value() > FLOOR.into() {
+                sum += q * *log_q;
+            }
         }
         h[0] = -sum;
     }
@@ -320,13 +326,13 @@ impl Kernel for DistributionEntropy {
         vec![self.n as u32]
     }
     fn lens(&self) -> Vec<usize> {
-        vec![self.n, 1]
+        vec![self.n, 1, self.n]
     }
     fn grid(&self) -> [u32; 3] {
         [1, 1, 1]
     }
     fn cost(&self) -> Cost {
-        Cost { flops: 12 * self.n as u64, bytes: 4 * self.n as u64 }
+        Cost { flops: 12 * self.n as u64, bytes: 8 * self.n as u64 }
     }
     fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
         subgroup::offer(self, caps)
@@ -363,15 +369,16 @@ pub fn grad_cases() -> Vec<Case> {
             let kernel = CodeDistributionGrad { of, factor: 1.0 / rows as f32, accum };
             let out = if accum { Fill::normal() } else { Fill::Poison };
             let z = Fill::Normal { mean: 0.1, std: 0.7 };
-            let q = Fill::Uniform(0.0, 0.1);
+            let log_q = Fill::Uniform(-12.0, -2.0);
             let name = format!("{rows} x {d} by {group} slope={slope} accum={accum}");
-            cases.push(Case::new(name, kernel, vec![z, q, Fill::normal(), out]));
+            cases.push(Case::new(name, kernel, vec![z, log_q, Fill::normal(), out]));
         }
     }
     let of = Grouping { rows: 2, d: 2, group: 2, slope: 400.0 };
     let kernel = CodeDistributionGrad { of, factor: 0.5, accum: false };
-    let (z, q) = (vec![1.0, -1.0, 0.001, 0.9], vec![0.0, 0.5, 1e-38, 0.5]);
-    let fills = vec![Fill::F32(z), Fill::F32(q), Fill::normal(), Fill::Poison];
+    let z = vec![1.0, -1.0, 0.001, 0.9];
+    let log_q = vec![FLOOR.ln(), -0.7, FLOOR.ln(), -0.7];
+    let fills = vec![Fill::F32(z), Fill::F32(log_q), Fill::normal(), Fill::Poison];
     cases.push(Case::new("codes that do not occur", kernel, fills));
     cases
 }
@@ -379,10 +386,11 @@ pub fn grad_cases() -> Vec<Case> {
 pub fn entropy_cases() -> Vec<Case> {
     let mut cases = vec![];
     for n in [1, 47, 256, 2048] {
-        let fills = vec![Fill::Uniform(0.0, 2.0 / n as f32), Fill::Poison];
+        let fills = vec![Fill::Uniform(0.0, 2.0 / n as f32), Fill::Poison, Fill::Poison];
         cases.push(Case::new(format!("n={n}"), DistributionEntropy { n }, fills));
     }
     let q = Fill::F32(vec![0.0, 0.25, 1e-39, 0.75, 1e-30]);
-    cases.push(Case::new("zeros", DistributionEntropy { n: 5 }, vec![q, Fill::Poison]));
+    let fills = vec![q, Fill::Poison, Fill::Poison];
+    cases.push(Case::new("zeros", DistributionEntropy { n: 5 }, fills));
     cases
 }

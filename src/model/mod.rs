@@ -8,6 +8,7 @@ pub mod denoiser;
 pub mod discriminator;
 mod layers;
 pub mod losses;
+pub mod perceptual;
 pub mod quantiser;
 mod scope;
 pub mod vqmodel;

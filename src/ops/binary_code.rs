@@ -100,12 +100,13 @@ pub fn bit_entropy(tape: &mut Tape, z: Act, slope: f32, group: usize) -> Result<
     let (sums, q) = (tape.temp(&[splits, entries])?, tape.temp(&[entries])?);
     tape.launch(CodeDistribution { of, splits }, &[z.into(), sums.into()])?;
     tape.launch(SumPartials { splits, n: entries, accum: false }, &[sums.into(), q.into()])?;
-    let of_mean = tape.temp(&[1])?;
-    tape.launch(DistributionEntropy { n: entries }, &[q.into(), of_mean.into()])?;
+    let (of_mean, log_q) = (tape.temp(&[1])?, tape.temp(&[entries])?);
+    let entropy = DistributionEntropy { n: entries };
+    tape.launch(entropy, &[q.into(), of_mean.into(), log_q.into()])?;
     tape.record("bit_entropy", &[z.into()], of_mean, move |t, dy| {
         let Some(dz) = t.target(z) else { return Ok(()) };
         let kernel = CodeDistributionGrad { of, factor: share, accum: dz.accum };
-        t.launch_into(dz, kernel, &[z.into(), q.into(), dy.into(), dz.value.into()])
+        t.launch_into(dz, kernel, &[z.into(), log_q.into(), dy.into(), dz.value.into()])
     });
     Ok((of_rows, of_mean))
 }

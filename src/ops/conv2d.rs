@@ -57,12 +57,11 @@ pub fn conv2d(tape: &mut Tape, x: Act, w: Param, b: Option<Param>, conv: Conv) -
         if let Some(b) = b {
             bias_grad(t, dy, b)?;
         }
-        if t.requires_grad(w) {
+        if let Some(dw) = t.param_target(w) {
             let splits = splits(n * shape.oh() * shape.ow());
             let words = kh * kw * cin * cout;
             let partials = t.temp(&[splits, words])?;
             t.launch(Conv2dWgrad { shape, splits }, &[x.into(), dy.into(), partials.into()])?;
-            let dw = t.param_target(w);
             let finish = SumPartials { splits, n: words, accum: dw.accum };
             t.launch_into(dw, finish, &[partials.into(), dw.value.into()])?;
         }

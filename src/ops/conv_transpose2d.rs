@@ -60,12 +60,13 @@ pub fn conv_transpose2d(
         if let Some(b) = b {
             bias_grad(t, dy, b)?;
         }
-        let (splits, words) = (splits(shape.pixels()), shape.w_len());
-        let partials = t.temp(&[splits, words])?;
-        t.launch(Conv2dWgrad { shape, splits }, &[dy.into(), x.into(), partials.into()])?;
-        let dw = t.param_target(w);
-        let finish = SumPartials { splits, n: words, accum: dw.accum };
-        t.launch_into(dw, finish, &[partials.into(), dw.value.into()])?;
+        if let Some(dw) = t.param_target(w) {
+            let (splits, words) = (splits(shape.pixels()), shape.w_len());
+            let partials = t.temp(&[splits, words])?;
+            t.launch(Conv2dWgrad { shape, splits }, &[dy.into(), x.into(), partials.into()])?;
+            let finish = SumPartials { splits, n: words, accum: dw.accum };
+            t.launch_into(dw, finish, &[partials.into(), dw.value.into()])?;
+        }
         if !t.requires_grad(x) {
             return Ok(());
         }

@@ -21,9 +21,9 @@ pub fn lookup(tape: &mut Tape, idx: Idx, table: impl Into<ValueId>) -> Result<Ac
 /// order of position: exact and repeatable.
 pub fn embedding(tape: &mut Tape, idx: Idx, table: Param) -> Result<Act> {
     let y = lookup(tape, idx, table)?;
-    tape.record("embedding", &[table.into()], y, move |t, dy| {
-        let target = t.param_target(table);
-        sum_rows(t, idx, dy, target)
+    tape.record("embedding", &[table.into()], y, move |t, dy| match t.param_target(table) {
+        Some(target) => sum_rows(t, idx, dy, target),
+        None => Ok(()),
     });
     Ok(y)
 }

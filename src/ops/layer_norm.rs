@@ -106,19 +106,21 @@ pub(super) fn param_grads(
     gamma: Param,
     beta: Param,
 ) -> Result<()> {
-    if !tape.requires_grad(gamma) && !tape.requires_grad(beta) {
-        return Ok(());
+    let targets = [tape.param_target(gamma), tape.param_target(beta)];
+    match targets {
+        [None, None] => return Ok(()),
+        [Some(dgamma), Some(dbeta)] if dgamma.accum == dbeta.accum => {
+            let kernel = NormParamGrad { splits, c, accum: dgamma.accum };
+            return tape.launch(kernel, &[sums.into(), dgamma.value.into(), dbeta.value.into()]);
+        }
+        _ => {}
     }
-    let (dgamma, dbeta) = (tape.param_target(gamma), tape.param_target(beta));
-    if dgamma.accum == dbeta.accum {
-        let kernel = NormParamGrad { splits, c, accum: dgamma.accum };
-        return tape.launch(kernel, &[sums.into(), dgamma.value.into(), dbeta.value.into()]);
-    }
-    // One of the two serves a second time and the other does not: they are stored apart.
+    // One of the two is frozen, or serves a second time, and the other is not: they are stored apart.
     let fresh = [tape.temp(&[c])?, tape.temp(&[c])?];
     let kernel = NormParamGrad { splits, c, accum: false };
     tape.launch(kernel, &[sums.into(), fresh[0].into(), fresh[1].into()])?;
-    for (target, sum) in [dgamma, dbeta].into_iter().zip(fresh) {
+    for (target, sum) in targets.into_iter().zip(fresh) {
+        let Some(target) = target else { continue };
         let store = Copy { n: c, accum: target.accum };
         tape.launch_into(target, store, &[sum.into(), target.value.into()])?;
     }

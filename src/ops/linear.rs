@@ -51,11 +51,10 @@ pub fn linear(tape: &mut Tape, x: Act, w: Param, b: Option<Param>) -> Result<Act
             stride: 1,
             pad: [0; 4],
         };
-        if t.requires_grad(w) {
+        if let Some(dw) = t.param_target(w) {
             let splits = splits(rows);
             let partials = t.temp(&[splits, k * n])?;
             t.launch(Conv2dWgrad { shape, splits }, &[x.into(), dy.into(), partials.into()])?;
-            let dw = t.param_target(w);
             let finish = SumPartials { splits, n: k * n, accum: dw.accum };
             t.launch_into(dw, finish, &[partials.into(), dw.value.into()])?;
         }

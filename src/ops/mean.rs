@@ -15,8 +15,8 @@ pub fn mean(tape: &mut Tape, x: Act) -> Result<Act> {
     let factor = 1.0 / n as f32;
     let y = sum(tape, SumOp::Identity, x, None, factor)?;
     tape.record("mean", &[x.into()], y, move |t, dy| {
-        let ones = t.constant(&[n], vec![1.0; n])?;
         let Some(dx) = t.target(x) else { return Ok(()) };
+        let ones = t.constant(&[n], vec![1.0; n])?;
         // Every element gets factor dy.
         let kernel = Binary { op: BinaryOp::Mul, n, b_len: 1, accum: dx.accum, alpha: factor };
         t.launch_into(dx, kernel, &[ones.into(), dy.into(), dx.value.into()])

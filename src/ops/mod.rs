@@ -90,14 +90,11 @@ fn splits(rows: usize) -> usize {
 fn bias_grad(tape: &mut Tape, dy: Act, b: Param) -> Result<()> {
     use crate::kernels::col_sum::ColSum;
     use crate::kernels::sum_partials::SumPartials;
-    if !tape.requires_grad(b) {
-        return Ok(());
-    }
+    let Some(target) = tape.param_target(b) else { return Ok(()) };
     let shape = tape.shape(dy);
     let (rows, cols, splits) = (shape.rows(), shape.channels(), splits(shape.rows()));
     let partials = tape.temp(&[splits, cols])?;
     tape.launch(ColSum { rows, cols, splits }, &[dy.into(), partials.into()])?;
-    let target = tape.param_target(b);
     let kernel = SumPartials { splits, n: cols, accum: target.accum };
     tape.launch_into(target, kernel, &[partials.into(), target.value.into()])
 }

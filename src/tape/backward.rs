@@ -56,18 +56,22 @@ impl Tape {
         Some(Target { value, accum: init.is_some(), init })
     }
 
-    /// Where the gradient of a parameter goes: its place in the gradient segments.
-    pub fn param_target(&mut self, p: Param) -> Target {
+    /// Where the gradient of a parameter goes, its place in the gradient segments; `None` when it is
+    /// frozen.
+    pub fn param_target(&mut self, p: Param) -> Option<Target> {
+        if !self.requires_grad(p) {
+            return None;
+        }
         let Home::Param(index) = self.value(p.0).home else {
             unreachable!("a Param has a parameter's home");
         };
         if let Some(&known) = self.grads.get(&p.0) {
-            return Target { value: known, accum: true, init: None };
+            return Some(Target { value: known, accum: true, init: None });
         }
         let shape = self.shape(p);
         let value = Act(self.make(Home::Grad(index), Element::F32, shape, false));
         self.grads.insert(p.0, value);
-        Target { value, accum: false, init: None }
+        Some(Target { value, accum: false, init: None })
     }
 
     /// Launches a kernel that writes, or adds to, `target`, which must be among `binds`.

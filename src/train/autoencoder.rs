@@ -14,7 +14,7 @@ use crate::metrics::HeadUsage;
 use crate::model::autoencoder::{self, Pass};
 use crate::model::losses::{FOREGROUND, Term, foreground_mask};
 use crate::model::quantiser::{self, Book, LEVEL, of_head};
-use crate::model::{Scope, discriminator};
+use crate::model::{Scope, discriminator, perceptual};
 use crate::ops;
 use crate::plan::{Options, ParamTable, Plan, Store};
 use crate::report::{Colormap, reconstruction_grid, write_png};
@@ -64,6 +64,7 @@ pub fn record(
     let mut s = Scope::new(tape, table);
     let x = s.tape.input("x", &[batch, h, w, c])?;
     let mut pass = autoencoder::training(&mut s, config, x)?;
+    pass.terms.extend(perceptual::terms(&mut s, config.loss.perceptual.weight, pass.image, x)?);
     let adversarial = discriminator::generator_terms(&mut s, &config.loss.adversarial, pass.image)?;
     if !adversarial.is_empty() {
         let heard = s.tape.input(HEARD, &[1])?;
@@ -167,6 +168,9 @@ impl AutoencoderJob {
             true => Some(critic::record(&mut table, &self.config, &dims)?),
             false => None,
         };
+        if self.config.loss.perceptual.weight > 0.0 {
+            self.record_features(&mut table)?;
+        }
         let mut store = Store::new(device, table.clone(), self.config.train.seed)?;
         let options = Options {
             optimiser: Some(optimiser(&self.config.train)),
@@ -264,8 +268,8 @@ impl Job for AutoencoderJob {
     }
 
     fn start(&mut self, session: &mut Session, console: &mut Console) -> Result<()> {
-        if self.config.model.bottleneck == Bottleneck::Kl {
-            return Ok(());
+        if self.config.loss.perceptual.weight > 0.0 {
+            self.learn_features(session, console)?;
         }
         if self.books.is_empty() {
             return Ok(());

@@ -1,6 +1,7 @@
 //! Trains the small classifier that scores class-conditional samples.
 
 use super::codes::fill_batch;
+use super::features::best;
 use super::{Material, optimiser, step_scalars};
 use crate::config::Train;
 use crate::data::batches::BatchOrder;
@@ -95,10 +96,7 @@ impl Classifier {
             self.plan.run_lane(&mut self.store, 0, &Default::default())?;
             let logits = self.store.read_f32(self.plan.output("logits")?)?;
             let rows = logits.chunks_exact(self.classes).take(chunk.len() / self.image_len);
-            found.extend(rows.map(|row| {
-                let best = row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-                best.map_or(0, |(i, _)| i as u32)
-            }));
+            found.extend(rows.map(best));
         }
         Ok(found)
     }

@@ -12,6 +12,7 @@ mod critic;
 pub mod diffusion;
 mod evaluation;
 mod events;
+mod features;
 pub mod folder;
 pub mod generate;
 mod monitor;

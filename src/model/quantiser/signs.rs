@@ -1,8 +1,8 @@
 //! Lookup-free quantisation (LFQ; Yu et al., 2310.05737) and binary spherical quantisation (BSQ; Zhao
 //! et al., 2406.07548): a code is the signs of the latent, in BSQ of one on the unit sphere.
 //!
-//! Two entropies are in the loss, w (E[H(p)] - H(E[p])), p the probabilities sigma(4 tau z) of the
-//! bits: a latent should be sure of its code, and all codes should be used.
+//! Two entropies are in the loss, w (E[H(p)] - H(E[p])), p the probabilities sigma(4 tau s z) of the
+//! bits, s the size of a bit: a latent should be sure of its code, and all codes should be used.
 
 use super::{Quantised, Quantiser, of_head};
 use crate::error::Result;
