@@ -278,18 +278,29 @@ fn small_images_are_refused() {
     assert!(error.expect_err("no patch").to_string().contains("12 x 11"));
 }
 
-/// A smoke test: kernels are held to their formulas elsewhere.
+/// A smoke test: kernels are held to their formulas elsewhere. Sums of up to 128 terms (4 x 4 windows of
+/// 8 channels) in another order differ by up to 128 roundings, so the two may differ as much as the
+/// CPU does from itself with all weights off by that.
 #[test]
 fn a_gpu_learns_as_the_cpu_does() {
     let Some(device) = engine::gpu() else { return };
-    let mut pairs = [pair(cpu(1), 1), pair(device, 1)];
+    let mut pairs = [pair(cpu(1), 1), pair(cpu(1), 1), pair(device, 1)];
+    let off = 1.0 + 128.0 * 0.5f32.powi(24);
+    for index in 0..pairs[1].store.table().specs().len() {
+        let weights = ok(pairs[1].store.read_param(Kind::Param, index));
+        let moved: Vec<f32> = weights.into_iter().map(|w| w * off).collect();
+        ok(pairs[1].store.write_param(Kind::Param, index, &moved));
+    }
     let (real, made) = (images(5, 0.2), images(6, 0.8));
     let losses = pairs.each_mut().map(|pair| {
         (0..3).for_each(|step| pair.judge(0, step, &real, &made));
         let rows = ok(pair.critic.read_ring(&mut pair.store, 0..3));
         rows.iter().flat_map(|r| r.scalars.iter().map(|(_, v)| *v)).collect::<Vec<f32>>()
     });
-    for (cpu, gpu) in losses[0].iter().zip(&losses[1]) {
-        assert!((cpu - gpu).abs() < 1e-3, "{cpu} on the cpu, {gpu} on the gpu");
-    }
+    let [cpu, moved, gpu] = losses;
+    let apart = |other: &[f32]| {
+        cpu.iter().zip(other).map(|(cpu, other)| (cpu - other).abs()).fold(0.0, f32::max)
+    };
+    let (allowed, error) = (apart(&moved), apart(&gpu));
+    assert!(error <= allowed && allowed < 1e-2, "{error:e} apart, {allowed:e} allowed");
 }

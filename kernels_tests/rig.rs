@@ -128,7 +128,7 @@ impl Rig {
                     "{place}.{name}[{i}]: the formula gives {formula}, torch {want} +- {rounding:e}"
                 );
                 let sides = if self.recorded_in_f32 { 2.0 } else { 1.0 };
-                let tolerance = sides * bound.max(4.0 * torch) + U * want.abs();
+                let tolerance = (sides * bound).max(bound + 4.0 * torch) + U * want.abs();
                 assert!(tolerance.is_finite(), "{place}.{name}[{i}]: no bound");
                 let error = (got - want).abs();
                 assert!(

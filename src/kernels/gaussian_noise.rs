@@ -187,7 +187,7 @@ mod tests {
             let v = 1.0 - f64::from(below * 200) / f64::from(1u32 << 24);
             let want = (-2.0 * v.ln()).sqrt();
             let error = f64::from(radius::<f32>(v as f32)) / want - 1.0;
-            assert!(error.abs() < 0.5f64.powi(18), "{v}: {error:e}");
+            assert!(error.abs() < 4.0 / f64::from(1u32 << 24), "{v}: {error:e}");
         }
     }
 }
