@@ -40,14 +40,15 @@ fn settings(sets: &[&str]) -> Config {
     ok(Config::parse("classic_vqvae", text, &sets))
 }
 
-/// Reconstruction and commitment of every step; `batch(step)` gives the pixels.
+/// Reconstruction, commitment and the perplexity of the running counts after every step; `batch(step)`
+/// gives the pixels.
 fn train(
     config: &Config,
     start: Start,
     steps: u64,
     side: usize,
     batch: impl Fn(u64) -> Vec<f32>,
-) -> Vec<[f32; 2]> {
+) -> Vec<[f32; 3]> {
     let (mut tape, mut table) = (Tape::new(), ParamTable::default());
     ok(autoencoder::record(&mut tape, &mut table, config, [config.train.batch, side, side, 1]));
     let mut store = ok(Store::new(device::cpu(0), table, 0));
@@ -75,8 +76,11 @@ fn train(
         let row = ok(plan.read_ring(&mut store, step..step + 1)).remove(0);
         let of = |name: &str| row.scalars.iter().find(|(n, _)| n == name).expect("a loss").1;
         let [reconstruction, commitment] = [of("reconstruction"), of("commitment")];
+        let counts = ok(store.read_f32(ok(store.find_state(EMA_N))));
+        let total: f32 = counts.iter().sum();
+        let entropy: f32 = counts.iter().map(|n| n / total).map(|p| -p * p.ln()).sum();
         println!("step {step}: reconstruction {reconstruction}, commitment {commitment}");
-        losses.push([reconstruction, commitment]);
+        losses.push([reconstruction, commitment, entropy.exp()]);
     }
     losses
 }
@@ -145,6 +149,10 @@ fn losses_on_given_images() {
             rows.iter().flat_map(image).copied().collect()
         });
     let column = |i: usize| losses.iter().map(|l| l[i]).collect::<Vec<_>>();
-    let text = json!({ "reconstruction": column(0), "commitment": column(1) }).to_string();
-    std::fs::write(path.with_extension("losses.json"), text).expect("write");
+    let text = json!({
+        "reconstruction": column(0),
+        "commitment": column(1),
+        "perplexity": column(2),
+    });
+    std::fs::write(path.with_extension("losses.json"), text.to_string()).expect("write");
 }
