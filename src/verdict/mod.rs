@@ -23,6 +23,7 @@ pub use bootstrap::{Interval, Resampling, paired_bootstrap};
 pub use decision::{Decision, Rule, RuleOutcome, Verdict};
 pub use judge::{Comparison, Settings, judge};
 pub use rate::{Matched, rate_matched};
+pub use text::percent;
 
 #[cfg(test)]
 mod tests;
