@@ -89,6 +89,11 @@ impl History {
         values.filter(|(_, v)| v.is_finite()).collect()
     }
 
+    /// The last finite value of an evaluation's metric.
+    pub fn last(&self, metric: &str) -> Option<f64> {
+        Some(self.column(&format!("{EVAL}{metric}")).last()?.1)
+    }
+
     pub fn last_step(&self) -> Option<u64> {
         self.steps.keys().next_back().copied()
     }

@@ -3,6 +3,7 @@
 mod base64;
 mod canvas;
 pub mod chart;
+mod codebook;
 pub mod codes;
 pub mod colormap;
 mod crc32c;

@@ -1,13 +1,15 @@
 //! The report of one run, and the other files that sum it up.
 
 use super::chart::Chart;
+use super::codebook::{self, HELD_OUT, TRAINING};
 use super::folder::{self, Checkpoint, integer, setting};
-use super::history::{CodeCounts, EVAL, History, of_head};
+use super::history::{EVAL, History};
 use super::html::{Block, Report, Section, Tile, Tone};
 use super::scale::precise;
 use super::{codes, csv::csv, curves, write_png};
 use crate::data::atomic::write_atomically;
 use crate::error::{Error, Result};
+use crate::metrics::SsimConvention;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
@@ -17,14 +19,6 @@ type Row = BTreeMap<String, f64>;
 
 /// Lines of the plan shown from its beginning and its end.
 const PLAN_LINES: usize = 12;
-/// What the use of codes on held-out data and on images that are trained on is called.
-const HELD_OUT: &str = "usage";
-const TRAINING: &str = "training_usage";
-/// Dead codes of a codebook that are listed.
-const DEAD_LISTED: usize = 64;
-/// A codebook of which less than this share is used, of what the tokens allow, is warned of.
-const LITTLE_USED: f64 = 0.5;
-
 /// Writes `results.csv`, `results.png` and `report.html` into a run folder, and
 /// `samples/codes_usage.png` where the use of every code is known.
 ///
@@ -87,7 +81,7 @@ impl<'a> Told<'a> {
             ("Summary", self.summary()),
             ("Pictures", self.pictures()),
             ("Curves", vec![Block::Charts(self.charts.clone())]),
-            ("Codebook", self.codebook()),
+            ("Codebook", codebook::section(&self.history)),
             ("Held-out metrics", self.metrics()),
             ("Settings", self.settings()),
             ("Plan", self.plan()),
@@ -119,9 +113,8 @@ impl<'a> Told<'a> {
         }
     }
 
-    /// The last value of an evaluation's metric.
     fn last(&self, metric: &str) -> Option<f64> {
-        Some(self.history.column(&format!("{EVAL}{metric}")).last()?.1)
+        self.history.last(metric)
     }
 
     /// Codes of all codebooks of the quantiser together.
@@ -187,7 +180,7 @@ impl<'a> Told<'a> {
             }
         });
         out.extend(self.not_finite());
-        for title in self.little_used() {
+        for title in codebook::little_used(&self.history) {
             let text = "More data, revival of unused codes or a smaller codebook may help.";
             out.push(verdict(Tone::Warn, title, text));
         }
@@ -240,23 +233,6 @@ impl<'a> Told<'a> {
         Some(Block::Verdict { tone: Tone::Bad, title, text })
     }
 
-    /// A sentence for every codebook of which much lies idle, counted against what the tokens could
-    /// reach.
-    fn little_used(&self) -> Vec<String> {
-        let heads = self.history.codebooks(HELD_OUT);
-        let one = |head: usize| {
-            let name = of_head(HELD_OUT, head);
-            let codes = heads[head].counts.len();
-            let used = heads[head].counts.iter().filter(|&&c| c > 0).count();
-            let share = self.last(&format!("{name}.coverage"));
-            let which =
-                if heads.len() > 1 { format!(" of codebook {head}") } else { String::new() };
-            (share.unwrap_or(used as f64 / codes as f64) < LITTLE_USED)
-                .then(|| format!("Only {used} of {codes} codes{which} are used on held-out data"))
-        };
-        (0..heads.len()).filter_map(one).collect()
-    }
-
     /// As the plan counts them.
     fn parameters(&self) -> Option<String> {
         let plan = folder::text(self.run, "plan.txt")?;
@@ -299,45 +275,6 @@ impl<'a> Told<'a> {
         out
     }
 
-    /// The measures of every codebook, how often its codes were used, and which never were.
-    fn codebook(&self) -> Vec<Block> {
-        const MEASURES: [(&str, &str); 8] = [
-            ("tokens", "tokens"),
-            ("codes used", "unique"),
-            ("share", "unique_share"),
-            ("perplexity", "perplexity"),
-            ("coverage", "coverage"),
-            ("active share", "active_share"),
-            ("dead", "dead"),
-            ("commonest", "commonest_share"),
-        ];
-        let heads = self.history.codebooks(HELD_OUT);
-        if heads.is_empty() {
-            return vec![];
-        }
-        let mut rows = vec![];
-        for (images, what) in [("held out", HELD_OUT), ("trained on", TRAINING)] {
-            for head in 0..self.history.codebooks(what).len() {
-                let value = |(_, measure): &(&str, &str)| {
-                    let value = self.last(&format!("{}.{measure}", of_head(what, head)));
-                    value.map_or(String::new(), |v| precise(v, 4))
-                };
-                let names = [format!("codebook {head}"), images.to_string()];
-                rows.push(names.into_iter().chain(MEASURES.iter().map(value)).collect());
-            }
-        }
-        let head = ["codebook", "images"].into_iter().chain(MEASURES.map(|(name, _)| name));
-        let head = head.map(String::from).collect();
-        let mut out = vec![Block::Table { head, rows }, Block::Charts(codes::charts(&heads))];
-        let dead = heads.iter().enumerate().filter(|(_, head)| !head.dead.is_empty());
-        let lists: Vec<String> = dead.map(|(i, head)| dead_codes(i, head)).collect();
-        if !lists.is_empty() {
-            let title = "Codes that no held-out token uses".into();
-            out.push(Block::Folded { title, blocks: vec![Block::List(lists)] });
-        }
-        out
-    }
-
     fn metrics(&self) -> Vec<Block> {
         let row = |name: &str| {
             let points = self.history.column(name);
@@ -358,7 +295,27 @@ impl<'a> Told<'a> {
         };
         let rows: Vec<_> = self.history.names().into_iter().filter_map(row).collect();
         let head = ["metric", "first", "last", "best", "at step"].map(String::from).to_vec();
-        if rows.is_empty() { vec![] } else { vec![Block::Table { head, rows }] }
+        if rows.is_empty() {
+            return vec![];
+        }
+        let mut out = vec![Block::Table { head, rows }];
+        let known = self.history.names();
+        if known.contains("eval.ssim") {
+            out.push(Block::Text(format!(
+                "SSIM: {}. SSIM uniform7: {}.",
+                SsimConvention::Gaussian.describe(),
+                SsimConvention::Uniform7.describe()
+            )));
+        }
+        if known.contains("eval.envelope_w1") {
+            out.push(Block::Text(
+                "Centroid and bandwidth errors are in Doppler bins (rows), envelope W1 is the distance \
+                 from the originals in standard deviations of theirs; all of them take rows for Doppler \
+                 and columns for time."
+                    .into(),
+            ));
+        }
+        out
     }
 
     fn settings(&self) -> Vec<Block> {
@@ -441,17 +398,6 @@ impl<'a> Told<'a> {
         }
         out
     }
-}
-
-/// The codes of a head that were never used, by number.
-fn dead_codes(number: usize, head: &CodeCounts) -> String {
-    let all = head.counts.iter().filter(|&&c| c == 0).count();
-    let listed: Vec<String> = head.dead.iter().take(DEAD_LISTED).map(ToString::to_string).collect();
-    let more = match all.saturating_sub(listed.len()) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!("codebook {number}: {}{more}", listed.join(", "))
 }
 
 /// Which way a metric is better, where that is known.

@@ -325,7 +325,7 @@ fn losses_that_are_not_finite_are_told() {
 fn several_codebooks_are_told_apart() {
     let html = told(
         r#"{"loss":0.5,"step":1}
-{"eval":{"codes_used":5,"usage":{"unique":4,"coverage":1.0,"counts":[5,1,3,2],"dead_codes":[]},"usage.1":{"unique":1,"coverage":0.25,"counts":[0,9,0,0],"dead_codes":[0,2,3]},"training_usage":{"unique":4,"counts":[1,1,1,1]},"training_usage.1":{"unique":3,"counts":[1,1,1,0]}},"step":1}"#,
+{"eval":{"codes_used":5,"ssim":0.5,"ssim_uniform7":0.4,"usage":{"unique":4,"coverage":1.0,"counts":[5,1,3,2],"dead_codes":[]},"usage.1":{"unique":1,"coverage":0.25,"counts":[0,9,0,0],"dead_codes":[0,2,3]},"training_usage":{"unique":4,"counts":[1,1,1,1]},"training_usage.1":{"unique":3,"counts":[1,1,1,0]}},"step":1}"#,
     );
     for text in [
         "of 8",
@@ -334,6 +334,7 @@ fn several_codebooks_are_told_apart() {
         "How often the codes are used: codebook 0",
         "How often the codes are used: codebook 1",
         "trained on</td>",
+        "11 x 11 Gaussian window (sigma 1.5), population covariance, data range 1. SSIM uniform7: ",
     ] {
         assert!(html.contains(text), "{text}");
     }

@@ -13,6 +13,7 @@
 
 pub mod arm;
 pub mod bootstrap;
+mod cube;
 pub mod decision;
 pub mod judge;
 pub mod rate;
