@@ -149,3 +149,91 @@ impl AutoencoderJob {
         lines
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::data::Dataset;
+    use crate::data::split::Split;
+    use crate::device::CpuDevice;
+    use crate::train::{Job, Material};
+    use std::sync::Arc;
+
+    /// 12 images of 16 x 16 to train and two to hold out: 4 x 4 places of two residual levels, 4 codes.
+    fn job() -> AutoencoderJob {
+        let pixels = (0..14 * 256).map(|i| (i * 37 % 251) as u8).collect();
+        let images = Dataset::from_u8(pixels, [14, 16, 16, 1], None, vec![], "test").unwrap();
+        let split = Split { train: (0..12).collect(), test: vec![12, 13], ..Split::default() };
+        let sets = [
+            "model.family=compact",
+            "model.block_out_channels=[4, 4, 4]",
+            "model.norm_num_groups=2",
+            "model.latent_channels=4",
+            "model.vq_embed_dim=4",
+            "model.num_vq_embeddings=4",
+            "quantiser.residual_levels=2",
+            "train.batch=2",
+        ];
+        let config = Config::parse("monitor", "", &sets.map(String::from)).unwrap();
+        AutoencoderJob::new(config, Arc::new(Material { images, split })).unwrap()
+    }
+
+    /// Every head is counted on held-out images, 2 x 16 tokens, and on images that are trained on: 50
+    /// tokens for each of 4 codes are those of 12.5 images, more than there are.
+    #[test]
+    fn every_head_is_counted_on_both_parts() {
+        let mut job = job();
+        let device = Box::new(CpuDevice::new(1).unwrap());
+        let mut session = job.session(device, None, &mut |_, _| {}).unwrap();
+        job.evaluate(&mut session.store).unwrap();
+        let entries = job.monitored();
+        for (name, tokens) in
+            [("usage", 32), ("usage.1", 32), ("training_usage", 192), ("training_usage.1", 192)]
+        {
+            let counts = entries[name]["counts"].as_array().unwrap();
+            let sum: u64 = counts.iter().map(|c| c.as_u64().unwrap()).sum();
+            assert_eq!((counts.len(), sum), (4, tokens), "{name}");
+            let dead = counts.iter().filter(|c| c.as_u64() == Some(0)).count();
+            assert_eq!(entries[name]["dead_codes"].as_array().unwrap().len(), dead, "{name}");
+        }
+        let lines = job.diagnoses();
+        for start in ["held out: codes ", "training images: codes "] {
+            for head in [0, 1] {
+                let line = format!("codebook {head}, {start}");
+                assert!(lines.iter().any(|l| l.starts_with(&line)), "{line}: {lines:?}");
+            }
+        }
+    }
+
+    fn counted(heads: [&[u32]; 2]) -> Option<HeadUsage> {
+        let mut usage = HeadUsage::new(&[4, 4]);
+        for (head, codes) in heads.into_iter().enumerate() {
+            usage.add(head, codes).unwrap();
+        }
+        Some(usage)
+    }
+
+    /// The images that are trained on are judged where they were counted; a refusal is told once.
+    #[test]
+    fn collapse_is_told_and_a_refusal_once() {
+        let mut job = job();
+        let (even, one) = ([0, 1, 2, 3].repeat(50), [2; 200]);
+        job.monitor.evaluations = 1;
+        job.monitor.held_out = counted([&[0, 1], &[0, 1]]);
+        let refused = |job: &AutoencoderJob| {
+            job.diagnoses().iter().filter(|l| l.contains("not judged")).count()
+        };
+        assert_eq!(refused(&job), 2, "{:?}", job.diagnoses());
+        job.monitor.evaluations = 2;
+        assert_eq!(refused(&job), 0);
+        job.monitor.training = counted([&even, &one]);
+        let warnings: Vec<String> =
+            job.diagnoses().into_iter().filter(|l| l.starts_with("warning")).collect();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains("codebook 1 has collapsed"), "{warnings:?}");
+        assert!(job.remedy(&[]).is_some());
+        job.monitor.training = counted([&even, &even]);
+        assert!(job.remedy(&[]).is_none());
+    }
+}
