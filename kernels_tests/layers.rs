@@ -24,7 +24,7 @@ const MAY_NAME: [(&str, &[&str]); 23] = [
     ("bench", &["data", "device", "error", "kernels", "report", "shader"]),
     ("diffusion", &["config", "error", "rng"]),
     ("metrics", &["data", "error", "rng"]),
-    ("report", &["data", "error"]),
+    ("report", &["data", "error", "metrics"]),
     ("verdict", &["error", "metrics", "rng"]),
     (
         "train",

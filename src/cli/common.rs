@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use vqforge::config::{Config, SynthPreset};
+use vqforge::data::provenance::SIMULATED;
 use vqforge::data::synth::{Preset, SynthSpec, generate};
 use vqforge::data::{Dataset, Scale};
 use vqforge::device::tuner::{Mode, Table};
@@ -82,7 +83,7 @@ pub fn simulate(spec: &SynthSpec) -> Result<Dataset> {
         [spec.n, set.size, set.size, 1],
         Some(set.labels),
         set.class_names,
-        format!("synth:{}", spec.preset),
+        format!("{SIMULATED}{}", spec.preset),
     )?;
     data.notes.push(format!("simulated, seed {}", spec.seed));
     Ok(data)

@@ -2,7 +2,7 @@
 
 use crate::config::{Bottleneck, Config};
 use crate::error::Result;
-use crate::metrics::{CodeUsage, ImageScores, Usage, score_images};
+use crate::metrics::{FeatureDistance, HeadUsage, ImageScores, QualitySum, Usage};
 use crate::plan::Store;
 use crate::train::autoencoder::AutoencoderJob;
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,12 @@ pub struct Outcome {
     pub counts: Vec<u64>,
     /// Of every held-out image, in order.
     pub scores: Vec<ImageScores>,
+    /// How far the Doppler envelopes are from those of the originals, over all held-out images.
+    #[serde(default)]
+    pub envelopes: Vec<FeatureDistance>,
+    /// The range in dB of the scores in dB.
+    #[serde(default)]
+    pub dynamic_range_db: Option<f64>,
 }
 
 /// Runs the held-out images through a trained arm. Also gives the reconstructions of `shown`, places in
@@ -41,24 +47,25 @@ pub fn examine(
     let heads = if coded { config.quantiser.heads() } else { 0 };
     let codes = config.model.num_vq_embeddings;
     let places = job.tokens() as f64;
-    let mut usage = vec![CodeUsage::new(codes); heads];
+    let mut usage = HeadUsage::new(&vec![codes; heads]);
+    let mut quality = QualitySum::with_scoring(scoring);
     let (mut scores, mut nats, mut pictures) = (vec![], 0.0, vec![]);
     let len: usize = scoring.shape.iter().product();
     job.run_evaluation(store, rows, |batch| {
         let first = scores.len();
-        scores.extend(score_images(batch.targets, batch.outputs, &scoring)?);
+        scores.extend(quality.score(batch.targets, batch.outputs));
         nats += batch.kl.iter().sum::<f64>();
         for place in shown.iter().filter(|&&s| (first..scores.len()).contains(&s)) {
             let at = (place - first) * len;
             pictures.extend_from_slice(&batch.outputs[at..at + len]);
         }
-        usage.iter_mut().zip(batch.codes).try_for_each(|(usage, codes)| usage.add(codes))
+        let mut codes = batch.codes.iter().enumerate();
+        codes.try_for_each(|(head, codes)| usage.add(head, codes))
     })?;
-    let summaries: Vec<Usage> = usage.iter().map(CodeUsage::summary).collect();
     let (bits, entropy_bits) = match coded {
         true => {
-            let entropy = summaries.iter().map(|u| u.perplexity.max(1.0).log2()).sum::<f64>();
-            (places * heads as f64 * (codes as f64).log2(), Some(places * entropy))
+            let bits = places * heads as f64 * (codes as f64).log2();
+            (bits, Some(places * usage.entropy_bits()))
         }
         false => (nats / rows.len().max(1) as f64 / std::f64::consts::LN_2, None),
     };
@@ -69,9 +76,11 @@ pub fn examine(
         parameters: store.table().elements(),
         bits,
         entropy_bits,
-        usage: summaries,
-        counts: usage.first().map(|u| u.counts().to_vec()).unwrap_or_default(),
+        usage: usage.summaries(),
+        counts: usage.heads().first().map(|u| u.counts().to_vec()).unwrap_or_default(),
         scores,
+        envelopes: quality.envelopes(),
+        dynamic_range_db: scoring.dynamic_range_db,
     };
     Ok((outcome, pictures))
 }

@@ -4,12 +4,12 @@ use super::arms::ArmSpec;
 use super::assemble::Assembled;
 use super::outcome::Outcome;
 use crate::error::{Error, Result};
-use crate::metrics::ImageScores;
+use crate::metrics::{FEATURE_NAMES, ImageScores, SsimConvention, mean_distance};
 use crate::report::chart::{AxisSpec, Chart, Mark, Note, Series};
 use crate::report::html::{Better, Block, Report, Section, Tone};
 use crate::report::scale::Scale;
 use crate::report::{Colormap, Grid, codes, encode};
-use crate::verdict::{ArmKind, Decision};
+use crate::verdict::{ArmKind, Decision, Verdict};
 
 /// Held-out images and what the arms, trained with the first seed, made of them; in [0, 1].
 #[derive(Debug, Clone, PartialEq)]
@@ -33,29 +33,41 @@ struct Row<'a> {
 impl Row<'_> {
     /// Mean over seeds and images of what is defined.
     fn mean(&self, of: impl Fn(&ImageScores) -> Option<f64>) -> Option<f64> {
-        let values: Vec<f64> =
-            self.outcomes.iter().flat_map(|o| o.scores.iter().filter_map(&of)).collect();
-        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+        let values = self.outcomes.iter().flat_map(|o| o.scores.iter().filter_map(&of));
+        mean(&values.collect::<Vec<_>>())
     }
 
     /// Mean PSNR of every seed.
     fn psnrs(&self) -> Vec<f64> {
-        let mean = |o: &&Outcome| {
-            o.scores.iter().map(ImageScores::psnr_capped).sum::<f64>()
-                / o.scores.len().max(1) as f64
-        };
-        self.outcomes.iter().map(mean).collect()
+        let each =
+            |o: &&Outcome| mean(&o.scores.iter().map(ImageScores::psnr_capped).collect::<Vec<_>>());
+        self.outcomes.iter().filter_map(each).collect()
+    }
+
+    /// Mean of [`psnrs`](Self::psnrs).
+    fn psnr(&self) -> f64 {
+        mean(&self.psnrs()).unwrap_or(f64::NAN)
+    }
+
+    /// Mean over seeds of the mean distance of the envelopes' features.
+    fn envelopes(&self) -> Option<f64> {
+        let known = self.outcomes.iter().filter_map(|o| mean_distance(&o.envelopes));
+        mean(&known.collect::<Vec<_>>())
     }
 
     fn bits(&self) -> f64 {
-        self.outcomes.iter().map(|o| o.bits).sum::<f64>() / self.outcomes.len().max(1) as f64
+        mean(&self.outcomes.iter().map(|o| o.bits).collect::<Vec<_>>()).unwrap_or(f64::NAN)
     }
 
     /// Mean over seeds and heads.
     fn usage(&self, of: impl Fn(&crate::metrics::Usage) -> f64) -> Option<f64> {
-        let values: Vec<f64> = self.outcomes.iter().flat_map(|o| o.usage.iter().map(&of)).collect();
-        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+        let values = self.outcomes.iter().flat_map(|o| o.usage.iter().map(&of));
+        mean(&values.collect::<Vec<_>>())
     }
+}
+
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
 fn rows<'a>(arms: &'a [ArmSpec], outcomes: &'a [Outcome]) -> Vec<Row<'a>> {
@@ -63,65 +75,82 @@ fn rows<'a>(arms: &'a [ArmSpec], outcomes: &'a [Outcome]) -> Vec<Row<'a>> {
     arms.iter().map(|spec| Row { spec, outcomes: own(spec) }).collect()
 }
 
-const HEAD: [&str; 14] = [
-    "arm",
-    "PSNR dB",
-    "range over seeds",
-    "SSIM",
-    "MS-SSIM",
-    "foreground PSNR dB",
-    "LSD dB",
-    "centroid error bins",
-    "bandwidth error bins",
-    "bits an image",
-    "codes in use",
-    "coverage",
-    "perplexity",
-    "parameters",
-];
+/// A column of the table of arms: its head, which end is better, and the cell of an arm, empty where
+/// it has no such number.
+type Column = (&'static str, Better, fn(&Row<'_>) -> String);
 
-const BETTER: [Better; 14] = [
-    Better::Neither,
-    Better::More,
-    Better::Neither,
-    Better::More,
-    Better::More,
-    Better::More,
-    Better::Less,
-    Better::Less,
-    Better::Less,
-    Better::Neither,
-    Better::More,
-    Better::More,
-    Better::More,
-    Better::Neither,
-];
+fn fixed(value: Option<f64>, digits: usize) -> String {
+    value.map(|value| format!("{value:.digits$}")).unwrap_or_default()
+}
 
-fn cells(row: &Row<'_>) -> Vec<String> {
-    let fixed = |value: Option<f64>, digits: usize| match value {
-        Some(value) => format!("{value:.digits$}"),
-        None => String::new(),
-    };
+fn range(row: &Row<'_>) -> String {
     let psnrs = row.psnrs();
     let least = psnrs.iter().copied().fold(f64::INFINITY, f64::min);
     let most = psnrs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let percent = row.usage(|u| 100.0 * u.unique_share);
-    vec![
-        row.spec.name.clone(),
-        fixed(row.mean(|s| Some(s.psnr_capped())), 2),
-        format!("{least:.2} to {most:.2}"),
-        fixed(row.mean(|s| s.ssim), 3),
-        fixed(row.mean(|s| s.ms_ssim), 3),
-        fixed(row.mean(|s| s.foreground_psnr), 2),
-        fixed(row.mean(|s| s.lsd), 2),
-        fixed(row.mean(|s| s.centroid_error), 2),
-        fixed(row.mean(|s| s.bandwidth_error), 2),
-        format!("{:.0}", row.bits()),
-        percent.map(|p| format!("{p:.1} %")).unwrap_or_default(),
-        fixed(row.usage(|u| u.coverage), 2),
-        fixed(row.usage(|u| u.perplexity), 1),
-        row.outcomes.first().map(|o| o.parameters.to_string()).unwrap_or_default(),
-    ]
+    format!("{least:.2} to {most:.2}")
+}
+
+fn in_use(row: &Row<'_>) -> String {
+    row.usage(|u| 100.0 * u.unique_share).map(|p| format!("{p:.1} %")).unwrap_or_default()
+}
+
+const COLUMNS: [Column; 17] = [
+    ("arm", Better::Neither, |row| row.spec.name.clone()),
+    ("PSNR dB", Better::More, |row| fixed(Some(row.psnr()), 2)),
+    ("range over seeds", Better::Neither, range),
+    ("SSIM", Better::More, |row| fixed(row.mean(|s| s.ssim), 3)),
+    ("SSIM 7 x 7", Better::More, |row| fixed(row.mean(|s| s.ssim_uniform7), 3)),
+    ("MS-SSIM", Better::More, |row| fixed(row.mean(|s| s.ms_ssim), 3)),
+    ("foreground PSNR dB", Better::More, |row| fixed(row.mean(|s| s.foreground_psnr), 2)),
+    ("MAE dB", Better::Less, |row| fixed(row.mean(|s| s.db_mae), 2)),
+    ("LSD dB", Better::Less, |row| fixed(row.mean(|s| s.lsd), 2)),
+    ("centroid error bins", Better::Less, |row| fixed(row.mean(|s| s.centroid_error), 2)),
+    ("bandwidth error bins", Better::Less, |row| fixed(row.mean(|s| s.bandwidth_error), 2)),
+    ("envelope W1", Better::Less, |row| fixed(row.envelopes(), 3)),
+    ("bits an image", Better::Neither, |row| format!("{:.0}", row.bits())),
+    ("codes in use", Better::More, in_use),
+    ("coverage", Better::More, |row| fixed(row.usage(|u| u.coverage), 2)),
+    ("perplexity", Better::More, |row| fixed(row.usage(|u| u.perplexity), 1)),
+    ("parameters", Better::Neither, |row| {
+        row.outcomes.first().map(|o| o.parameters.to_string()).unwrap_or_default()
+    }),
+];
+
+/// Head, better ends and cells of the table of arms, without the columns that no arm has.
+fn table(rows: &[Row<'_>]) -> (Vec<String>, Vec<Better>, Vec<Vec<String>>) {
+    let has = |(_, _, cell): &&Column| rows.iter().any(|row| !cell(row).is_empty());
+    let columns: Vec<&Column> = COLUMNS.iter().filter(has).collect();
+    (
+        columns.iter().map(|(head, ..)| head.to_string()).collect(),
+        columns.iter().map(|(_, better, _)| *better).collect(),
+        rows.iter().map(|row| columns.iter().map(|(_, _, cell)| cell(row)).collect()).collect(),
+    )
+}
+
+/// What the numbers of the table are, a sentence each.
+fn legend(rows: &[Row<'_>], result: &Assembled) -> Vec<String> {
+    let mut said = vec![
+        format!(
+            "Means over held-out images and seeds. The mean training image scores {:.2} dB.",
+            result.floor
+        ),
+        format!("SSIM: {}.", SsimConvention::Gaussian.describe()),
+        format!("SSIM 7 x 7: {}.", SsimConvention::Uniform7.describe()),
+        "MS-SSIM: the window and range of SSIM, over as many of five scales as fit.".into(),
+    ];
+    let range = rows.iter().flat_map(|row| &row.outcomes).find_map(|o| o.dynamic_range_db);
+    said.extend(range.map(|db| {
+        format!("MAE and LSD (log-spectral distance) are of levels: black to white is {db} dB.")
+    }));
+    if rows.iter().any(|row| row.envelopes().is_some()) {
+        said.push(format!(
+            "Centroid and bandwidth: mean absolute errors over frames, in Doppler bins (rows). \
+             Envelope W1: Wasserstein distance from the originals in standard deviations of theirs, \
+             mean of {}.",
+            FEATURE_NAMES.join(", ")
+        ));
+    }
+    said
 }
 
 /// The comparison as Markdown.
@@ -134,11 +163,12 @@ pub fn markdown(
     let mut text = format!("# {}: {}\n\n", result.verdict.decision.name(), result.deciding);
     text.push_str(&result.verdict.to_string());
     text.push_str("\n\n## Arms\n\n");
-    text.push_str(&format!("| {} |\n|{}\n", HEAD.join(" | "), "---|".repeat(HEAD.len())));
-    for row in rows(arms, outcomes) {
-        text.push_str(&format!("| {} |\n", cells(&row).join(" | ")));
-    }
-    text.push_str(&format!("\nThe mean training image scores {:.2} dB.\n", result.floor));
+    let rows = rows(arms, outcomes);
+    let (head, _, cells) = table(&rows);
+    text.push_str(&format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len())));
+    cells.iter().for_each(|row| text.push_str(&format!("| {} |\n", row.join(" | "))));
+    text.push('\n');
+    legend(&rows, result).iter().for_each(|said| text.push_str(&format!("{said}\n")));
     for note in &result.notes {
         text.push_str(&format!("\n* {note}"));
     }
@@ -171,22 +201,11 @@ pub fn html(
         },
         Block::List(result.verdict.reasons.clone()),
         Block::Table {
-            head: strings(&["rule", "quantity", "mean dB", "95 % interval", "alone it would say"]),
-            rows: rules(result),
+            head: strings(&Verdict::HEAD),
+            rows: result.verdict.rows().into_iter().map(Vec::from).collect(),
         },
     ];
-    let unjudged = result.verdict.rules.iter().filter_map(|outcome| {
-        let why = outcome.not_judged.as_ref()?;
-        Some(format!("The {} rule is not judged: {why}.", outcome.rule.name()))
-    });
-    let notes: Vec<String> = result
-        .verdict
-        .notes
-        .iter()
-        .cloned()
-        .chain(unjudged)
-        .chain(result.notes.iter().cloned())
-        .collect();
+    let notes: Vec<String> = result.verdict.notes.iter().chain(&result.notes).cloned().collect();
     if !notes.is_empty() {
         verdict.push(Block::List(notes));
     }
@@ -200,19 +219,12 @@ pub fn html(
             rows: each.collect(),
         }],
     });
-    let better = BETTER.to_vec();
-    let table =
-        Block::Ranked { head: strings(&HEAD), rows: rows.iter().map(cells).collect(), better };
-    let floor = format!(
-        "Means over held-out images and seeds. The mean training image scores {:.2} dB.",
-        result.floor
-    );
+    let (head, better, cells) = table(&rows);
+    let legend = Block::Text(legend(&rows, result).join(" "));
+    let table = Block::Ranked { head, rows: cells, better };
     let sections = vec![
         Section::new("Verdict", verdict),
-        Section::new(
-            "Arms",
-            vec![Block::Text(floor), table, Block::Charts(vec![rate_chart(&rows)])],
-        ),
+        Section::new("Arms", vec![table, legend, Block::Charts(vec![rate_chart(&rows)])]),
         Section::new("Pictures", grids(result, &rows, pictures)?),
         Section::new("Codebooks", vec![Block::Charts(histograms(&rows))]),
         Section::new("Circumstances", vec![Block::Facts(facts.to_vec())]),
@@ -230,24 +242,6 @@ fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(ToString::to_string).collect()
 }
 
-fn rules(result: &Assembled) -> Vec<Vec<String>> {
-    let row = |outcome: &crate::verdict::RuleOutcome| {
-        let (mean, interval) = match &outcome.interval {
-            Some(i) => (format!("{:+.2}", i.mean), format!("{:+.2} to {:+.2}", i.lower, i.upper)),
-            None => (String::new(), "not judged".into()),
-        };
-        let decides = if outcome.rule == result.verdict.rule { " (decides)" } else { "" };
-        vec![
-            format!("{}{decides}", outcome.rule.name()),
-            outcome.quantity.clone(),
-            mean,
-            interval,
-            outcome.decision.name().into(),
-        ]
-    };
-    result.verdict.rules.iter().map(row).collect()
-}
-
 /// PSNR of every seed over the bits of an image.
 fn rate_chart(rows: &[Row<'_>]) -> Chart {
     let series = rows.iter().enumerate().map(|(colour, row)| Series {
@@ -260,9 +254,7 @@ fn rate_chart(rows: &[Row<'_>]) -> Chart {
     let mut curve: Vec<(f64, f64)> = rows
         .iter()
         .filter(|row| row.spec.kind == ArmKind::Vae)
-        .map(|row| {
-            (row.bits().max(1.0), row.psnrs().iter().sum::<f64>() / row.psnrs().len() as f64)
-        })
+        .map(|row| (row.bits().max(1.0), row.psnr()))
         .collect();
     curve.sort_by(|a, b| a.0.total_cmp(&b.0));
     series.push(Series {
@@ -284,20 +276,17 @@ fn rate_chart(rows: &[Row<'_>]) -> Chart {
 
 /// The name of an arm at its mean.
 fn note(row: &Row<'_>) -> Note {
-    let psnrs = row.psnrs();
-    let mean = psnrs.iter().sum::<f64>() / psnrs.len().max(1) as f64;
-    Note { at: (row.bits().max(1.0), mean), text: row.spec.name.clone() }
+    Note { at: (row.bits().max(1.0), row.psnr()), text: row.spec.name.clone() }
 }
 
 /// For the deciding arm and the best KL-VAE originals, reconstructions and errors; then what every arm
 /// made of the same images.
 fn grids(result: &Assembled, rows: &[Row<'_>], pictures: &Pictures) -> Result<Vec<Block>> {
     let find = |name: &str| pictures.made.iter().find(|(n, _)| n == name).map(|(_, p)| p);
-    let mean = |row: &&Row<'_>| row.psnrs().iter().sum::<f64>() / row.psnrs().len().max(1) as f64;
     let best = rows
         .iter()
         .filter(|row| row.spec.kind == ArmKind::Vae)
-        .max_by(|a, b| mean(a).total_cmp(&mean(b)))
+        .max_by(|a, b| a.psnr().total_cmp(&b.psnr()))
         .map(|row| row.spec.name.as_str());
     let mut out = vec![];
     if let (Some(vae), Some(vq)) = (best, find(&result.deciding))
@@ -356,5 +345,55 @@ fn histograms(rows: &[Row<'_>]) -> Vec<Chart> {
     match coded.len() {
         0 | 1 => single.collect(),
         _ => std::iter::once(codes::usages(&coded)).chain(single).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::vq_arms;
+    use crate::metrics::{QualitySum, Scoring};
+
+    fn outcome(range_db: Option<f64>, channels: usize) -> Outcome {
+        let scoring = Scoring { shape: [12, 12, channels], dynamic_range_db: range_db };
+        let mut quality = QualitySum::with_scoring(scoring);
+        let images: Vec<f32> =
+            (0..3 * 144 * channels).map(|i| (i * 37 % 101) as f32 / 101.0).collect();
+        let made: Vec<f32> = images.iter().map(|v| 0.9 * v).collect();
+        Outcome {
+            arm: "ema".into(),
+            seed: 0,
+            steps: 1,
+            parameters: 7,
+            bits: 640.0,
+            entropy_bits: None,
+            usage: vec![],
+            counts: vec![],
+            scores: quality.score(&images, &made),
+            envelopes: quality.envelopes(),
+            dynamic_range_db: range_db,
+        }
+    }
+
+    fn heads(outcome: Outcome) -> Vec<String> {
+        let (arms, outcomes) = (vq_arms("ema").unwrap(), [outcome]);
+        let (head, better, cells) = table(&rows(&arms, &outcomes));
+        assert_eq!((head.len(), better.len()), (cells[0].len(), cells[0].len()));
+        head
+    }
+
+    /// Decibels only where it is known how many the images span, Doppler only of one channel.
+    #[test]
+    fn columns_that_no_arm_has_are_left_out() {
+        let radar = heads(outcome(Some(40.0), 1));
+        for column in ["SSIM 7 x 7", "MAE dB", "LSD dB", "bandwidth error bins", "envelope W1"] {
+            assert!(radar.iter().any(|head| head == column), "{column}: {radar:?}");
+        }
+        let photographs = heads(outcome(None, 3));
+        for gone in ["MAE dB", "LSD dB", "bandwidth error bins", "envelope W1", "codes in use"] {
+            assert!(!photographs.iter().any(|head| head == gone), "{gone}: {photographs:?}");
+        }
+        let unknown = heads(outcome(None, 1)).join(" ");
+        assert!(unknown.contains("envelope W1") && !unknown.contains("LSD"), "{unknown}");
     }
 }

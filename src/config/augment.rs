@@ -33,7 +33,8 @@ pub struct Augment {
     pub doppler_shift: f64,
     /// Largest change of the level, either way, dB.
     pub gain_db: f64,
-    /// dB between black and white, for `gain_db` and `noise_db`; 0: 40, the usual clip.
+    /// dB between black and white, for `gain_db`, `noise_db` and scores in dB; 0: as the data were
+    /// made, and 40 for `gain_db` and `noise_db` where that is not known.
     pub range_db: f64,
     /// Standard deviation of noise added to each pixel, dB.
     pub noise_db: f64,

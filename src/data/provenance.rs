@@ -4,7 +4,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::signal::{Axes, Level, Transform};
-use super::{Dataset, Scale};
+use super::{Dataset, Scale, synth};
+
+/// What the source of simulated images begins with.
+pub const SIMULATED: &str = "synth:";
 
 /// How the pixels of a data set came to be.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -44,6 +47,13 @@ impl Provenance {
 }
 
 impl Dataset {
+    /// Decibels between a pixel of 0 and one of 1; `None` where nothing says that pixels are
+    /// decibels. The simulator's images say it by their source.
+    pub fn range_db(&self) -> Option<f64> {
+        let ends = self.provenance().to_db(&[0.0, 1.0]).map(|db| db[1] - db[0]);
+        ends.or(self.source.starts_with(SIMULATED).then_some(synth::RANGE_DB))
+    }
+
     /// How the pixels came to be; what [`Provenance::parse`] reads, as a JSON object.
     pub fn provenance(&self) -> Provenance {
         // Rows of a finished spectrogram are not known any more: its axis spans the PRF all the same.

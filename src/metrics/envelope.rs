@@ -83,6 +83,9 @@ pub struct EnvelopeError {
 }
 
 impl EnvelopeError {
+    pub(super) const NAN: EnvelopeError =
+        EnvelopeError { lower: f64::NAN, upper: f64::NAN, centroid: f64::NAN, bandwidth: f64::NAN };
+
     /// Of two planes of `height` x `width`; `None` if one of them has no [`envelopes`].
     pub fn between(reference: &[f32], output: &[f32], height: usize, width: usize) -> Option<Self> {
         let a = envelopes(reference, height, width)?;

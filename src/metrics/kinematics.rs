@@ -1,6 +1,6 @@
 //! Do two sets of spectrograms move alike? Features of the [envelopes](super::envelope), and the
 //! distance of their distributions. Real against generated images, which have no pairs, are compared
-//! this way; a reconstruction is better held against its own original
+//! this way; reconstructions can be held against their own originals too
 //! ([`EnvelopeError`](super::EnvelopeError)).
 
 use rayon::prelude::*;
@@ -81,6 +81,14 @@ pub fn feature_distances(
     (0..FEATURES).map(distance).collect()
 }
 
+/// How far apart two sets are in one number: the mean over features of their
+/// [`normalised`](FeatureDistance::normalised) distances, in standard deviations of the real set.
+/// `None` if no feature has one.
+pub fn mean_distance(distances: &[FeatureDistance]) -> Option<f64> {
+    let known: Vec<f64> = distances.iter().filter_map(|d| d.normalised).collect();
+    (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
+}
+
 /// 1-Wasserstein (earth mover's) distance of two samples on the line: the area between their
 /// empirical distribution functions. `None` if one is empty or holds a NaN.
 pub fn wasserstein1(a: &[f64], b: &[f64]) -> Option<f64> {
@@ -136,6 +144,11 @@ mod tests {
         let spread = feature_distances(&[[0.0; FEATURES], [2.0; FEATURES]], &real).unwrap();
         assert!(spread.iter().all(|d| (d.w1, d.real_std, d.normalised) == (1.0, 1.0, Some(1.0))));
         assert_eq!(feature_distances(&real, &[]), None);
+        let means = [&distances, &other, &spread].map(|d| mean_distance(d));
+        assert_eq!(means, [Some(0.0), None, Some(1.0)]);
+        let mut mixed = other;
+        mixed[..2].clone_from_slice(&[distances[0].clone(), spread[0].clone()]);
+        assert_eq!(mean_distance(&mixed), Some(0.5), "of the two that have one");
     }
 
     /// One bright pixel a frame in 5 rows: f = 1, -1, 2.

@@ -6,7 +6,6 @@
 pub mod collapse;
 pub mod decibel;
 pub mod envelope;
-pub mod histogram;
 pub mod kinematics;
 pub mod ms_ssim;
 pub mod psnr;
@@ -18,10 +17,9 @@ pub mod usage;
 pub use collapse::{Codebook, Diagnosis, Remedy, Symptom};
 pub use decibel::{DbError, db_error, log_spectral_distance};
 pub use envelope::{EnvelopeError, Envelopes, envelopes};
-pub use histogram::UsageHistogram;
 pub use kinematics::{
-    FEATURE_NAMES, FEATURES, FeatureDistance, feature_distances, features, set_features,
-    wasserstein1,
+    FEATURE_NAMES, FEATURES, FeatureDistance, feature_distances, features, mean_distance,
+    set_features, wasserstein1,
 };
 pub use ms_ssim::{MsSsim, ms_ssim};
 pub use psnr::{foreground_psnr, mse, psnr};

@@ -57,7 +57,8 @@ pub(super) fn both(
                 single += ssim;
             }
             let term = if j + 1 == scales { ssim } else { cs };
-            product *= term.max(0.0).powf(weight / total);
+            // Not `max`, which would turn a NaN into 0.
+            product *= if term < 0.0 { 0.0 } else { term.powf(weight / total) };
             (a, b) = (halve(&a, h, w), halve(&b, h, w));
             (h, w) = (h / 2, w / 2);
         }

@@ -4,9 +4,11 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::kinematics::{
+    FEATURES, FeatureDistance, feature_distances, mean_distance, set_features,
+};
 use super::ms_ssim::scales;
-use super::scores::{ImageScores, Scoring, score_pairs};
-use super::ssim::Window;
+use super::scores::{ImageScores, Scoring, Windows, score_pairs};
 
 /// Means over images of their [`ImageScores`]. A mean over no image is `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -20,8 +22,11 @@ pub struct Quality {
     pub psnr: f64,
     /// Likewise over the images that have foreground pixels; `None` if none has.
     pub foreground_psnr: Option<f64>,
-    /// Gaussian window; `None` if the images are smaller than it.
+    /// [`Gaussian`](super::SsimConvention::Gaussian); `None` if the images are smaller than the
+    /// window.
     pub ssim: Option<f64>,
+    /// [`Uniform7`](super::SsimConvention::Uniform7), likewise.
+    pub ssim_uniform7: Option<f64>,
     pub ms_ssim: Option<f64>,
     /// Scales of `ms_ssim`, at most five; 0 if there is none.
     pub ms_ssim_scales: usize,
@@ -33,6 +38,9 @@ pub struct Quality {
     pub centroid_error: Option<f64>,
     /// In Doppler bins; of images with one channel.
     pub bandwidth_error: Option<f64>,
+    /// [`mean_distance`] of the envelopes' features, in standard deviations of the originals; of
+    /// images with one channel.
+    pub envelope_w1: Option<f64>,
 }
 
 /// The sum and number of what is defined.
@@ -56,13 +64,16 @@ impl Sum {
 #[derive(Debug, Clone)]
 pub struct QualitySum {
     scoring: Scoring,
-    window: Window,
+    windows: Windows,
+    /// Of the originals and of what came out, by image; of one channel only.
+    features: [Vec<[f64; FEATURES]>; 2],
     images: usize,
     exact_copies: usize,
     mse: f64,
     psnr: Sum,
     foreground: Sum,
     ssim: Sum,
+    ssim_uniform7: Sum,
     ms_ssim: Sum,
     db_mae: Sum,
     lsd: Sum,
@@ -81,13 +92,15 @@ impl QualitySum {
         let none = Sum::default();
         QualitySum {
             scoring,
-            window: Window::gaussian(),
+            windows: Windows::default(),
+            features: [vec![], vec![]],
             images: 0,
             exact_copies: 0,
             mse: 0.0,
             psnr: none,
             foreground: none,
             ssim: none,
+            ssim_uniform7: none,
             ms_ssim: none,
             db_mae: none,
             lsd: none,
@@ -103,24 +116,38 @@ impl QualitySum {
 
     /// As [`add`](Self::add), and gives the scores of each image of the batch.
     pub fn score(&mut self, reference: &[f32], output: &[f32]) -> Vec<ImageScores> {
-        let batch = score_pairs(reference, output, &self.scoring, &self.window);
+        let [height, width, channels] = self.scoring.shape;
+        if channels == 1 {
+            for (known, images) in self.features.iter_mut().zip([reference, output]) {
+                known.extend(set_features(images, height, width));
+            }
+        }
+        let batch = score_pairs(reference, output, &self.scoring, &self.windows);
         batch.iter().for_each(|one| self.add_scores(one));
         batch
     }
 
-    /// Adds one image by its scores.
-    pub fn add_scores(&mut self, one: &ImageScores) {
+    fn add_scores(&mut self, one: &ImageScores) {
         self.images += 1;
         self.exact_copies += usize::from(one.mse == 0.0);
         self.mse += one.mse;
         self.psnr.add(one.psnr);
         self.foreground.add(one.foreground_psnr);
         self.ssim.add(one.ssim);
+        self.ssim_uniform7.add(one.ssim_uniform7);
         self.ms_ssim.add(one.ms_ssim);
         self.db_mae.add(one.db_mae);
         self.lsd.add(one.lsd);
         self.centroid.add(one.centroid_error);
         self.bandwidth.add(one.bandwidth_error);
+    }
+
+    /// How far the features of the envelopes are from those of the originals; empty for images of
+    /// several channels, and if some are not finite.
+    pub fn envelopes(&self) -> Vec<FeatureDistance> {
+        let [real, made] = &self.features;
+        let complete = real.len() == self.images && made.len() == self.images;
+        complete.then(|| feature_distances(real, made)).flatten().unwrap_or_default()
     }
 
     /// The means so far; `None` before the first image.
@@ -134,12 +161,14 @@ impl QualitySum {
             psnr: self.psnr.mean().unwrap_or(f64::INFINITY),
             foreground_psnr: self.foreground.mean(),
             ssim: self.ssim.mean(),
+            ssim_uniform7: self.ssim_uniform7.mean(),
             ms_ssim,
-            ms_ssim_scales: ms_ssim.map_or(0, |_| scales(height, width, &self.window)),
+            ms_ssim_scales: ms_ssim.map_or(0, |_| scales(height, width, &self.windows.gaussian)),
             db_mae: self.db_mae.mean(),
             lsd: self.lsd.mean(),
             centroid_error: self.centroid.mean(),
             bandwidth_error: self.bandwidth.mean(),
+            envelope_w1: mean_distance(&self.envelopes()),
         })
     }
 }
@@ -188,6 +217,16 @@ mod tests {
         // The mean of logarithms is not the logarithm of the mean.
         assert_ne!(mean.psnr, psnr(mean.mse));
         assert!(mean.to_string().contains("over 7 images"), "{mean}");
+        let distances = parts.envelopes();
+        assert_eq!((distances.len(), mean_distance(&distances)), (FEATURES, mean.envelope_w1));
+        assert!(mean.envelope_w1.is_some_and(|w1| w1 > 0.0), "{mean:?}");
+        let mut same = QualitySum::new(shape);
+        same.add(&a, &a);
+        assert_eq!(same.mean().unwrap().envelope_w1, Some(0.0));
+        let mut broken = b.clone();
+        broken[3] = f32::NAN;
+        same.add(&a, &broken);
+        assert_eq!(same.envelopes(), []);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::decibel::{db_error, log_spectral_distance};
 use super::envelope::EnvelopeError;
 use super::ms_ssim::both;
 use super::psnr::{foreground_psnr, mse, psnr};
-use super::ssim::Window;
+use super::ssim::{SsimConvention, Window, ssim};
 use crate::error::{Error, Result};
 
 /// What stands for the infinite PSNR of an exact copy where a finite number is needed, in dB. An
@@ -33,8 +33,10 @@ pub struct ImageScores {
     /// In dB for a peak of 1; `None` where it is infinite, for an exact copy, as JSON has no
     /// infinity. See [`psnr_capped`](Self::psnr_capped).
     pub psnr: Option<f64>,
-    /// Gaussian window; `None` if the image is smaller than it.
+    /// [`SsimConvention::Gaussian`]; `None` if the image is smaller than the window.
     pub ssim: Option<f64>,
+    /// [`SsimConvention::Uniform7`], likewise.
+    pub ssim_uniform7: Option<f64>,
     /// Over as many scales as fit: the same number for all images of a shape.
     pub ms_ssim: Option<f64>,
     /// PSNR over the echo, in dB; `None` if the image has no foreground or it was copied exactly.
@@ -49,22 +51,40 @@ pub struct ImageScores {
     pub bandwidth_error: Option<f64>,
 }
 
+/// The windows of both conventions of SSIM.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Windows {
+    pub gaussian: Window,
+    pub uniform: Window,
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Windows {
+            gaussian: SsimConvention::Gaussian.window(),
+            uniform: SsimConvention::Uniform7.window(),
+        }
+    }
+}
+
 impl ImageScores {
     /// Of one image of `scoring.shape` in [0, 1] and what came out for it.
-    pub fn of(reference: &[f32], output: &[f32], scoring: &Scoring, window: &Window) -> Self {
+    pub fn of(reference: &[f32], output: &[f32], scoring: &Scoring, windows: &Windows) -> Self {
         let [height, width, channels] = scoring.shape;
         let mse = mse(reference, output);
-        let similarity = both(reference, output, scoring.shape, window);
+        let similarity = both(reference, output, scoring.shape, &windows.gaussian);
         let db = scoring.dynamic_range_db;
         let level = |d: f64| db_error(reference, output, d);
         let distance = |d: f64| log_spectral_distance(reference, output, scoring.shape, d);
-        let doppler = (channels == 1)
-            .then(|| EnvelopeError::between(reference, output, height, width))
-            .flatten();
+        // An image without envelopes is not finite: that must show.
+        let doppler = (channels == 1 && !reference.is_empty()).then(|| {
+            EnvelopeError::between(reference, output, height, width).unwrap_or(EnvelopeError::NAN)
+        });
         ImageScores {
             mse,
             psnr: not_infinite(psnr(mse)),
             ssim: similarity.map(|(ssim, _)| ssim),
+            ssim_uniform7: ssim(reference, output, scoring.shape, &windows.uniform),
             ms_ssim: similarity.map(|(_, multi)| multi.value),
             foreground_psnr: foreground_psnr(reference, output).and_then(not_infinite),
             db_mae: db.and_then(level).map(|e| e.mae),
@@ -104,7 +124,7 @@ pub fn score_images(
             ),
         ));
     }
-    Ok(score_pairs(reference, output, scoring, &Window::gaussian()))
+    Ok(score_pairs(reference, output, scoring, &Windows::default()))
 }
 
 /// The pairs of whole images of two batches.
@@ -112,11 +132,11 @@ pub(super) fn score_pairs(
     reference: &[f32],
     output: &[f32],
     scoring: &Scoring,
-    window: &Window,
+    windows: &Windows,
 ) -> Vec<ImageScores> {
     let len = scoring.shape.iter().product::<usize>().max(1);
     let pairs = reference.par_chunks_exact(len).zip(output.par_chunks_exact(len));
-    pairs.map(|(a, b)| ImageScores::of(a, b, scoring, window)).collect()
+    pairs.map(|(a, b)| ImageScores::of(a, b, scoring, windows)).collect()
 }
 
 #[cfg(test)]
@@ -134,7 +154,7 @@ mod tests {
         let a = waves(5);
         let one = score_images(&a, &a, &SCORING).unwrap()[0];
         assert_eq!((one.mse, one.psnr, one.psnr_capped()), (0.0, None, PSNR_CAP));
-        assert_eq!((one.ssim, one.ms_ssim), (Some(1.0), Some(1.0)));
+        assert_eq!([one.ssim, one.ssim_uniform7, one.ms_ssim], [Some(1.0); 3]);
         assert_eq!((one.db_mae, one.lsd, one.centroid_error), (Some(0.0), Some(0.0), Some(0.0)));
         let text = serde_json::to_string(&one).unwrap();
         assert!(text.contains("\"psnr\":null"), "{text}");
@@ -148,17 +168,36 @@ mod tests {
         let scoring = Scoring { shape, dynamic_range_db: None };
         let one = score_images(&a, &b, &scoring).unwrap()[0];
         assert_eq!((one.mse, one.psnr), (0.0625, Some(psnr(0.0625))));
-        let none = [one.ssim, one.ms_ssim, one.foreground_psnr, one.db_mae, one.lsd];
-        assert_eq!(none, [None; 5]);
+        let none = [one.ssim, one.ssim_uniform7, one.ms_ssim, one.foreground_psnr, one.db_mae];
+        assert_eq!((none, one.lsd), ([None; 5], None));
         assert_eq!((one.centroid_error, one.bandwidth_error), (None, None));
     }
 
+    /// Each measure of an image with one broken pixel, on a bright one: the foreground counts it too.
     #[test]
     fn broken_pixels_show() {
-        let mut b = waves(7);
-        b[3] = f32::NAN;
-        let one = score_images(&waves(5), &b, &SCORING).unwrap()[0];
-        assert!(one.psnr.unwrap().is_nan() && one.psnr_capped().is_nan());
+        let mut a = vec![0.25; 144];
+        a[70] = 1.0;
+        for broken in [f32::NAN, f32::INFINITY] {
+            let mut b = a.clone();
+            b[70] = broken;
+            let one = score_images(&a, &b, &SCORING).unwrap()[0];
+            for (what, score) in [
+                ("mse", Some(one.mse)),
+                ("psnr", one.psnr),
+                ("psnr_capped", Some(one.psnr_capped())),
+                ("ssim", one.ssim),
+                ("ssim_uniform7", one.ssim_uniform7),
+                ("ms_ssim", one.ms_ssim),
+                ("foreground_psnr", one.foreground_psnr),
+                ("db_mae", one.db_mae),
+                ("lsd", one.lsd),
+                ("centroid_error", one.centroid_error),
+                ("bandwidth_error", one.bandwidth_error),
+            ] {
+                assert!(score.is_some_and(|v| !v.is_finite()), "{what} of {broken}: {score:?}");
+            }
+        }
     }
 
     #[test]

@@ -75,6 +75,7 @@ fn pairs_as_recorded() {
         let scores = score_images(&a, &b, &scoring).unwrap()[0];
         close(scores.psnr.unwrap(), p.psnr, SUMS);
         close(scores.ssim.unwrap(), p.ssim_gaussian, SSIM);
+        close(scores.ssim_uniform7.unwrap(), p.ssim_uniform7, SSIM);
         close(scores.ms_ssim.unwrap(), p.ms_ssim, SSIM);
         close(scores.db_mae.unwrap(), p.db_mae, SUMS);
         close(scores.lsd.unwrap(), p.lsd, SUMS);

@@ -118,18 +118,6 @@ impl HeadUsage {
     pub fn entropy_bits(&self) -> f64 {
         self.heads.iter().map(|head| head.summary().entropy_bits).sum()
     }
-
-    /// A gate passes if every head passes; it is refused if any head's is.
-    pub fn gate(&self, threshold: f64) -> Gate {
-        let gates: Vec<Gate> = self.summaries().iter().map(|u| u.gate(threshold)).collect();
-        if gates.is_empty() || gates.contains(&Gate::Refused) {
-            Gate::Refused
-        } else if gates.contains(&Gate::Failed) {
-            Gate::Failed
-        } else {
-            Gate::Passed
-        }
-    }
 }
 
 /// The figures of a split. Shares are between 0 and 1.
@@ -158,8 +146,8 @@ pub struct Usage {
     pub commonest_share: f64,
 }
 
-/// The verdict of a gate on utilisation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// The verdict of a gate on utilisation; the worst is the greatest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Gate {
     Passed,
@@ -282,11 +270,9 @@ mod tests {
     #[test]
     fn heads() {
         let mut heads = HeadUsage::new(&[2, 4]);
-        assert_eq!(heads.gate(0.0), Gate::Refused);
         heads.add(0, &[0, 1].repeat(50)).unwrap();
         heads.add(1, &[0, 1, 2, 3].repeat(50)).unwrap();
         assert!((heads.entropy_bits() - 3.0).abs() <= 8.0 * f64::EPSILON);
-        assert_eq!(heads.gate(0.8), Gate::Passed);
         assert!(heads.add(2, &[0]).is_err());
         let error = heads.add(1, &[4]).unwrap_err().to_string();
         assert!(error.contains("codebook 1"), "{error}");
@@ -294,7 +280,6 @@ mod tests {
         let mut heads = HeadUsage::new(&[2, 4]);
         heads.add(0, &[0, 1].repeat(50)).unwrap();
         heads.add(1, &[3; 200]).unwrap();
-        assert_eq!(heads.gate(0.8), Gate::Failed);
         assert_eq!(heads.summaries()[1].unique, 1);
     }
 }

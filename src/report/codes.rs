@@ -3,6 +3,7 @@
 use super::canvas::sheet;
 use super::chart::{AxisSpec, Chart, Mark, Rule, Series, Span};
 use super::grid::Raster;
+use super::history::CodeCounts;
 use super::scale::{Scale, precise};
 
 /// Bars of a histogram; larger codebooks have several codes a bar.
@@ -86,9 +87,21 @@ pub fn usages(arms: &[(&str, &[u64])]) -> Chart {
     }
 }
 
-/// The histogram as a picture.
-pub fn picture(counts: &[u64]) -> Raster {
-    sheet(&[usage(counts)], 1)
+/// The histograms of the codebooks of a quantiser, in the order of its heads.
+pub fn charts(heads: &[&CodeCounts]) -> Vec<Chart> {
+    let one = |(head, book): (usize, &&CodeCounts)| {
+        let chart = usage(&book.counts);
+        match heads.len() {
+            1 => chart,
+            _ => Chart { title: format!("{}: codebook {head}", chart.title), ..chart },
+        }
+    };
+    heads.iter().enumerate().map(one).collect()
+}
+
+/// The histograms as a picture.
+pub fn picture(heads: &[&CodeCounts]) -> Raster {
+    sheet(&charts(heads), if heads.len() > 1 { 2 } else { 1 })
 }
 
 #[cfg(test)]
@@ -134,7 +147,10 @@ mod tests {
         assert!((BARS / 2..=BARS).contains(&chart.series[0].points.len()));
         assert!(chart.x.label.contains("52 to a bar"), "{}", chart.x.label);
         for counts in [&[][..], &[0; 8], &[u64::MAX; 3]] {
-            assert!(!picture(counts).pixels.is_empty());
+            let book = CodeCounts { counts: counts.to_vec(), dead: vec![] };
+            assert!(!picture(&[&book]).pixels.is_empty());
+            assert_eq!(charts(&[&book])[0].title, usage(counts).title);
+            assert!(charts(&[&book; 2])[1].title.ends_with("codebook 1"));
         }
     }
 }

@@ -23,7 +23,16 @@ const FAMILIES: [(&str, &str, &[&str]); 6] = [
     ("Structural similarity", "SSIM", &["ssim", "foreground_ssim", "ms_ssim"]),
     ("Codes", "codes", &["codes_used", "perplexity", "unique", "usage.unique", "usage.perplexity"]),
     ("Bits a token", "bits", &["bits_per_token", "neighbour_model", "neighbor_model"]),
-    ("Shares of the codebook", "share", &["unique_share", "perplexity_share", "active_share"]),
+    (
+        "Shares of the codebook",
+        "share",
+        &[
+            "usage.unique_share",
+            "usage.perplexity_share",
+            "usage.active_share",
+            "training_usage.unique_share",
+        ],
+    ),
     ("Distances of distributions", "distance", &["fid", "kid", "fsd"]),
 ];
 
@@ -107,6 +116,7 @@ fn held_out(history: &History, codes: Option<u64>) -> Vec<Chart> {
         .into_iter()
         .filter_map(|name| Some((name.strip_prefix(EVAL)?, history.column(name))))
         .filter(|(_, points)| points.len() > 1)
+        .filter(|(name, _)| charted(name))
         .collect();
     let mut out = vec![];
     for (title, unit, members) in FAMILIES {
@@ -137,6 +147,15 @@ fn held_out(history: &History, codes: Option<u64>) -> Vec<Chart> {
         out.push(over_steps(&shown, axis, vec![series(name, 0, thinned(&points))]));
     }
     out
+}
+
+/// Of the many figures of codebooks only those of the first one on held-out data, and what a family
+/// asks for; a table has the others.
+fn charted(name: &str) -> bool {
+    let further =
+        name.strip_prefix("usage.").is_some_and(|n| n.starts_with(|c: char| c.is_ascii_digit()));
+    let member = FAMILIES.iter().any(|(.., members)| members.contains(&name));
+    member || !(further || name.starts_with("training_usage"))
 }
 
 /// The name of a metric as it is read: `foreground_psnr` as `foreground PSNR`.
@@ -197,7 +216,7 @@ mod tests {
         }
         for step in [1, steps] {
             text += &format!(
-                "{{\"step\":{step},\"eval\":{{\"psnr\":20,\"codes_used\":7,\"usage\":{{\"unique\":7}},\"odd\":{step}}}}}\n"
+                "{{\"step\":{step},\"eval\":{{\"psnr\":20,\"codes_used\":7,\"usage\":{{\"unique\":7,\"unique_share\":0.{step},\"dead\":{step}}},\"usage.1\":{{\"dead\":{step}}},\"training_usage\":{{\"unique_share\":0.5,\"dead\":{step}}},\"odd\":{step}}}}}\n"
             );
         }
         text += &format!("{{\"step\":{steps},\"eval\":{{\"once\":1}}}}\n");
@@ -208,7 +227,10 @@ mod tests {
     fn what_is_charted() {
         let charts = charts(&history(100), Some(8));
         let titles: Vec<&str> = charts.iter().map(|c| c.title.as_str()).collect();
-        assert_eq!(titles, ["Loss", "Terms of the loss", "Signal to noise", "Codes", "Odd"]);
+        let own = ["Signal to noise", "Codes", "Shares of the codebook", "Odd", "Usage dead"];
+        assert_eq!(titles, [&["Loss", "Terms of the loss"], &own[..]].concat());
+        let shares: Vec<&str> = charts[4].series.iter().map(|s| s.name.as_str()).collect();
+        assert_eq!(shares, ["usage unique share", "training usage unique share"]);
         assert_eq!(charts[0].y.scale, Scale::Log);
         // A second name for the loss is not a term of it.
         let names: Vec<&str> = charts[1].series.iter().map(|s| s.name.as_str()).collect();

@@ -11,7 +11,7 @@ pub fn escape(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            '\t' | '\n' => out.push(c),
+            '\t' | '\n' | '\r' => out.push(c),
             c if c.is_control() => out.push('\u{fffd}'),
             c => out.push(c),
         }
@@ -27,6 +27,7 @@ mod tests {
     fn nothing_gets_out() {
         assert_eq!(escape("<b a=\"1\">&'"), "&lt;b a=&quot;1&quot;&gt;&amp;&#39;");
         assert_eq!(escape("a\u{1b}[1m\tb\n"), "a\u{fffd}[1m\tb\n");
+        assert_eq!(escape("lines = 2\r\nof CRLF\r\n"), "lines = 2\r\nof CRLF\r\n");
         assert_eq!(escape("&amp;"), "&amp;amp;");
     }
 }

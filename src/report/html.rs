@@ -330,12 +330,20 @@ impl Page {
     }
 }
 
-/// The number that a cell begins with: `27.3` of `27.3 ± 0.2 dB`.
+/// The number that a cell begins with: `27.3` of `27.3 ± 0.2 dB`, `8e-4` of `8e-4 s`.
 fn leading(cell: &str) -> Option<f64> {
-    let unsigned = cell.trim_start_matches(['-', '+']);
-    let signs = cell.len() - unsigned.len();
-    let digits = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
-    cell[..signs + digits].parse().ok()
+    let digits = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let sign = |text: &str| usize::from(text.starts_with(['-', '+']));
+    let start = sign(cell);
+    let unsigned = &cell[start..];
+    let mantissa =
+        start + unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
+    let exponent = cell[mantissa..].strip_prefix(['e', 'E']).map_or(0, |rest| {
+        let length = sign(rest) + digits(&rest[sign(rest)..]);
+        // `3 e` and `3em` have no exponent.
+        if length > sign(rest) { 1 + length } else { 0 }
+    });
+    cell[..mantissa + exponent].parse().ok()
 }
 
 /// The best number of a column; None where there is nothing to choose from.

@@ -3,6 +3,7 @@
 mod base64;
 mod canvas;
 pub mod chart;
+mod codebook;
 pub mod codes;
 pub mod colormap;
 mod crc32c;
@@ -29,7 +30,7 @@ pub use colormap::Colormap;
 pub use csv::csv;
 pub use escape::escape;
 pub use grid::{Grid, Raster, reconstruction_grid};
-pub use history::History;
+pub use history::{EVAL, History};
 pub use html::{Better, Block, Picture, Report, Section, Tile, Tone};
 pub use png::{encode, write_png};
 pub use run::{run_report, write_results};

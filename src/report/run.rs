@@ -1,6 +1,7 @@
 //! The report of one run, and the other files that sum it up.
 
 use super::chart::Chart;
+use super::codebook::{self, HELD_OUT, TRAINING};
 use super::folder::{self, Checkpoint, integer, setting};
 use super::history::{EVAL, History};
 use super::html::{Block, Report, Section, Tile, Tone};
@@ -8,14 +9,16 @@ use super::scale::precise;
 use super::{codes, csv::csv, curves, write_png};
 use crate::data::atomic::write_atomically;
 use crate::error::{Error, Result};
+use crate::metrics::SsimConvention;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
+/// The numbers of a step by name.
+type Row = BTreeMap<String, f64>;
+
 /// Lines of the plan shown from its beginning and its end.
 const PLAN_LINES: usize = 12;
-/// A codebook of which less than this share is used, of what the tokens allow, is warned of.
-const LITTLE_USED: f64 = 0.5;
-
 /// Writes `results.csv`, `results.png` and `report.html` into a run folder, and
 /// `samples/codes_usage.png` where the use of every code is known.
 ///
@@ -28,9 +31,9 @@ pub fn write_results(run: &Path) -> Result<()> {
     if !told.charts.is_empty() {
         write_png(&run.join("results.png"), &curves::picture(&told.charts))?;
     }
-    let samples = run.join("samples");
-    if let Some(counts) = told.history.counts.as_ref().filter(|_| samples.is_dir()) {
-        write_png(&samples.join("codes_usage.png"), &codes::picture(counts))?;
+    let (samples, heads) = (run.join("samples"), told.history.codebooks(HELD_OUT));
+    if samples.is_dir() && !heads.is_empty() {
+        write_png(&samples.join("codes_usage.png"), &codes::picture(&heads))?;
     }
     let page = told.report().html();
     write_atomically(&run.join("report.html"), |w| w.write_all(page.as_bytes()))
@@ -78,7 +81,7 @@ impl<'a> Told<'a> {
             ("Summary", self.summary()),
             ("Pictures", self.pictures()),
             ("Curves", vec![Block::Charts(self.charts.clone())]),
-            ("Codebook", self.codebook()),
+            ("Codebook", codebook::section(&self.history)),
             ("Held-out metrics", self.metrics()),
             ("Settings", self.settings()),
             ("Plan", self.plan()),
@@ -110,14 +113,20 @@ impl<'a> Told<'a> {
         }
     }
 
-    /// The last value of an evaluation's metric.
     fn last(&self, metric: &str) -> Option<f64> {
-        Some(self.history.column(&format!("{EVAL}{metric}")).last()?.1)
+        self.history.last(metric)
     }
 
-    fn codes_in_book(&self) -> Option<u64> {
-        let counted = self.history.counts.as_ref().map(|c| c.len() as u64);
-        counted.or(integer(&self.config, "model.num_vq_embeddings"))
+    /// Codes of all codebooks of the quantiser together.
+    fn all_codes(&self) -> Option<u64> {
+        let heads = self.history.codebooks(HELD_OUT);
+        if !heads.is_empty() {
+            return Some(heads.iter().map(|head| head.counts.len() as u64).sum());
+        }
+        let number = |name: &str| integer(&self.config, name);
+        let heads = ["quantiser.residual_levels", "quantiser.num_codebooks"];
+        let heads: u64 = heads.iter().filter_map(|name| number(name)).product();
+        Some(number("model.num_vq_embeddings")? * heads)
     }
 
     fn summary(&self) -> Vec<Block> {
@@ -129,7 +138,7 @@ impl<'a> Told<'a> {
         let number = |metric: &str, digits| self.last(metric).map(|v| precise(v, digits));
         tile("PSNR, held out", number("psnr", 4).map(|v| v + " dB"), String::new());
         tile("SSIM, held out", number("ssim", 3), String::new());
-        let of = self.codes_in_book().map_or(String::new(), |k| format!("of {k}"));
+        let of = self.all_codes().map_or(String::new(), |k| format!("of {k}"));
         tile("Codes used", number("codes_used", 5), of);
         tile("Perplexity", number("perplexity", 4), "effective number of codes".into());
         let neighbours = number("neighbour_model", 4);
@@ -170,17 +179,8 @@ impl<'a> Told<'a> {
                 verdict(Tone::Good, format!("Finished after {done} steps"), &self.headline())
             }
         });
-        let rows = self.history.steps.values().filter(|r| r.contains_key("grad_norm"));
-        let skipped = self.history.column("skipped").len();
-        let all = rows.clone().count();
-        if rows.clone().next_back().is_some_and(|r| !r.contains_key("loss")) {
-            let text = "Lower train.lr or train.clip and continue from a checkpoint.";
-            out.push(verdict(Tone::Bad, "The last loss is not finite".into(), text));
-        } else if 20 * skipped > all {
-            let title = format!("{skipped} of {all} steps were skipped");
-            out.push(verdict(Tone::Warn, title, "Their gradients were not finite."));
-        }
-        if let Some(title) = self.little_used() {
+        out.extend(self.not_finite());
+        for title in codebook::little_used(&self.history) {
             let text = "More data, revival of unused codes or a smaller codebook may help.";
             out.push(verdict(Tone::Warn, title, text));
         }
@@ -207,12 +207,30 @@ impl<'a> Told<'a> {
         if known.is_empty() { String::new() } else { format!("Held out: {}.", known.join(", ")) }
     }
 
-    /// A sentence if much of the codebook lies idle, counted against what the tokens could reach.
-    fn little_used(&self) -> Option<String> {
-        let (used, codes) = (self.last("codes_used")?, self.codes_in_book()? as f64);
-        let share = self.last("coverage").unwrap_or(used / codes);
-        let title = || format!("Only {used} of {codes} codes are used on held-out data");
-        (share < LITTLE_USED).then(title)
+    /// Whether the training steps could be taken: a loss that is not finite is NaN here, and a step that
+    /// was not applied is marked as skipped.
+    fn not_finite(&self) -> Option<Block> {
+        let trained = |row: &&Row| row.keys().any(|k| !k.starts_with(EVAL));
+        let rows: Vec<&Row> = self.history.steps.values().filter(trained).collect();
+        let last = rows.last()?;
+        let skipped = rows.iter().filter(|row| row.contains_key("skipped")).count();
+        // In mixed precision single steps are skipped to find the scale of the loss.
+        let searching = last.contains_key("loss_scale");
+        let title = if !last.get("loss").is_some_and(|loss| loss.is_finite()) {
+            "The last loss is not finite".into()
+        } else if last.contains_key("skipped") && !searching {
+            "The last step was skipped: its gradient is not finite".into()
+        } else if 20 * skipped > rows.len() {
+            return Some(Block::Verdict {
+                tone: Tone::Warn,
+                title: format!("{skipped} of {} steps were skipped", rows.len()),
+                text: "Their gradients were not finite.".into(),
+            });
+        } else {
+            return None;
+        };
+        let text = "Lower train.lr or train.clip and continue from a checkpoint.".into();
+        Some(Block::Verdict { tone: Tone::Bad, title, text })
     }
 
     /// As the plan counts them.
@@ -228,7 +246,7 @@ impl<'a> Told<'a> {
         let mut left_out = vec![];
         for (kind, step, path) in folder::pictures(self.run) {
             // The chart of the codebook tells the same.
-            if kind == "codes_usage" && self.history.counts.is_some() {
+            if kind == "codes_usage" && !self.history.codebooks(HELD_OUT).is_empty() {
                 continue;
             }
             let what = match kind.as_str() {
@@ -257,16 +275,12 @@ impl<'a> Told<'a> {
         out
     }
 
-    fn codebook(&self) -> Vec<Block> {
-        let Some(counts) = &self.history.counts else { return vec![] };
-        vec![Block::Charts(vec![codes::usage(counts)])]
-    }
-
     fn metrics(&self) -> Vec<Block> {
         let row = |name: &str| {
             let points = self.history.column(name);
             let (first, last) = (points.first()?, points.last()?);
-            let metric = name.strip_prefix(EVAL)?;
+            // What is not held out, the section on the codebook has.
+            let metric = name.strip_prefix(EVAL).filter(|n| !n.starts_with(TRAINING))?;
             let best = more_is_better(metric).and_then(|more| {
                 let better = |a: &&(f64, f64), b: &&(f64, f64)| {
                     if more { a.1.total_cmp(&b.1) } else { b.1.total_cmp(&a.1) }
@@ -281,7 +295,27 @@ impl<'a> Told<'a> {
         };
         let rows: Vec<_> = self.history.names().into_iter().filter_map(row).collect();
         let head = ["metric", "first", "last", "best", "at step"].map(String::from).to_vec();
-        if rows.is_empty() { vec![] } else { vec![Block::Table { head, rows }] }
+        if rows.is_empty() {
+            return vec![];
+        }
+        let mut out = vec![Block::Table { head, rows }];
+        let known = self.history.names();
+        if known.contains("eval.ssim") {
+            out.push(Block::Text(format!(
+                "SSIM: {}. SSIM uniform7: {}.",
+                SsimConvention::Gaussian.describe(),
+                SsimConvention::Uniform7.describe()
+            )));
+        }
+        if known.contains("eval.envelope_w1") {
+            out.push(Block::Text(
+                "Centroid and bandwidth errors are in Doppler bins (rows), envelope W1 is the distance \
+                 from the originals in standard deviations of theirs; all of them take rows for Doppler \
+                 and columns for time."
+                    .into(),
+            ));
+        }
+        out
     }
 
     fn settings(&self) -> Vec<Block> {
@@ -371,7 +405,11 @@ fn more_is_better(metric: &str) -> Option<bool> {
     let name = metric.rsplit('.').next().unwrap_or(metric);
     let more = ["psnr", "ssim", "codes_used", "perplexity", "coverage", "unique", "share"];
     let less = ["loss", "bits_per_token", "mse", "mae", "l1", "lpips", "fid", "kid", "fsd", "nll"];
-    if name == "commonest_share" || less.iter().any(|m| name.contains(m)) {
+    let less_alone = ["commonest_share", "dead", "lsd", "envelope_w1"];
+    if less_alone.contains(&name)
+        || name.ends_with("_error")
+        || less.iter().any(|m| name.contains(m))
+    {
         return Some(false);
     }
     more.iter().any(|m| name.contains(m)).then_some(true)

@@ -161,6 +161,25 @@ fn the_best_of_a_column_is_set_off() {
     assert!(best[0].starts_with("-3<") && best[1].starts_with("27.31 dB<"));
 }
 
+/// 8e-4 is less than 7e-2, and a unit that begins with an e is no exponent.
+#[test]
+fn exponents_are_part_of_a_number() {
+    let cells = |texts: [&str; 3]| texts.map(String::from).to_vec();
+    let block = Block::Ranked {
+        head: cells(["arm", "error", "width"]),
+        rows: vec![
+            cells(["a", "7e-2 dB", "2em"]),
+            cells(["b", "8e-4 dB", "3.5 e"]),
+            cells(["c", "1.5E+1", "1e"]),
+        ],
+        better: vec![Better::Neither, Better::Less, Better::More],
+    };
+    let section = Section::new("x", vec![block]);
+    let html = Report { sections: vec![section], ..<_>::default() }.html();
+    let best: Vec<&str> = html.split("<td class=\"n best\"><strong>").skip(1).collect();
+    assert!(best.len() == 2 && best[0].starts_with("8e-4 dB<") && best[1].starts_with("3.5 e<"));
+}
+
 fn every_block() -> Report {
     let odd = || ODD.to_string();
     let png = encode(&Raster { width: 2, height: 2, channels: 1, pixels: vec![9; 4] }).unwrap();
@@ -212,8 +231,8 @@ fn pages_are_well_formed_escaped_and_self_contained() {
 
 const LOG: &str = r#"{"grad_norm":2.0,"images_per_second":90.0,"loss":0.5,"reconstruction":0.4,"seconds":1.0,"step":1}
 {"grad_norm":1.0,"images_per_second":90.0,"loss":0.25,"reconstruction":0.2,"seconds":75.0,"step":2}
-{"eval":{"codes_used":2,"counts":[5,0,3,0,0],"psnr":20.0},"step":1}
-{"eval":{"codes_used":2,"counts":[5,0,4,0,0],"psnr":19.0},"step":2}
+{"eval":{"codes_used":2,"psnr":20.0,"usage":{"codes":5,"unique":2,"counts":[5,0,3,0,0]}},"step":1}
+{"eval":{"codes_used":2,"psnr":19.0,"usage":{"codes":5,"unique":2,"counts":[5,0,4,0,0],"dead_codes":[1,3,4]}},"step":2}
 {"loss":0.1,"st"#;
 
 fn run_folder(dir: &Scratch) {
@@ -244,6 +263,8 @@ fn a_run_becomes_files() {
         "1 lines of metrics.jsonl are unreadable",
         "Only 2 of 5 codes",
         "3 unused",
+        "codebook 0: 1, 3, 4</li>",
+        "<th scope=\"col\" class=\"n\">codes used</th>",
         "413.3k",
         "1 m 15 s",
         "warning: &lt;odd&gt;",
@@ -263,6 +284,61 @@ fn a_run_becomes_files() {
     // What was written is no input: a second time gives the same bytes.
     write_results(&dir.path("")).unwrap();
     assert_eq!(html, text("report.html"));
+}
+
+/// The report of a run with these lines.
+fn told(lines: &str) -> String {
+    let dir = Scratch::new("report-told");
+    dir.file("metrics.jsonl", lines.as_bytes());
+    let html = run_report(&dir.path("")).unwrap();
+    well_formed(&html);
+    html
+}
+
+/// A loss that is no number is null in JSON, with a null gradient beside it; a skipped step may have a
+/// finite loss. An evaluation after it takes nothing away.
+#[test]
+fn losses_that_are_not_finite_are_told() {
+    let good = r#"{"grad_norm":2.0,"loss":0.5,"step":1}"#;
+    let eval = r#"{"eval":{"psnr":20.0},"step":2}"#;
+    let lost = "The last loss is not finite";
+    let skipped = "The last step was skipped";
+    for (line, verdict) in [
+        (r#"{"grad_norm":null,"loss":null,"step":2}"#, lost),
+        (r#"{"grad_norm":null,"loss":null,"skipped":true,"step":2}"#, lost),
+        (r#"{"grad_norm":null,"loss":0.5,"skipped":true,"step":2}"#, skipped),
+    ] {
+        for end in ["", eval] {
+            let html = told(&format!("{good}\n{line}\n{end}"));
+            assert!(html.contains(verdict), "{line}");
+        }
+    }
+    let scaled = r#"{"grad_norm":null,"loss":0.5,"loss_scale":8.0,"skipped":true,"step":2}"#;
+    let searching = told(&format!("{good}\n{scaled}"));
+    assert!(!searching.contains(skipped) && searching.contains("1 of 2 steps were skipped"));
+    let fine = told(&format!("{good}\n{eval}"));
+    assert!(!fine.contains(lost) && !fine.contains("skipped"));
+}
+
+/// Each of two codebooks: its measures, its histogram, its dead codes and its warning.
+#[test]
+fn several_codebooks_are_told_apart() {
+    let html = told(
+        r#"{"loss":0.5,"step":1}
+{"eval":{"codes_used":5,"ssim":0.5,"ssim_uniform7":0.4,"usage":{"unique":4,"coverage":1.0,"counts":[5,1,3,2],"dead_codes":[]},"usage.1":{"unique":1,"coverage":0.25,"counts":[0,9,0,0],"dead_codes":[0,2,3]},"training_usage":{"unique":4,"counts":[1,1,1,1]},"training_usage.1":{"unique":3,"counts":[1,1,1,0]}},"step":1}"#,
+    );
+    for text in [
+        "of 8",
+        "Only 1 of 4 codes of codebook 1 are used",
+        "codebook 1: 0, 2, 3</li>",
+        "How often the codes are used: codebook 0",
+        "How often the codes are used: codebook 1",
+        "trained on</td>",
+        "11 x 11 Gaussian window (sigma 1.5), population covariance, data range 1. SSIM uniform7: ",
+    ] {
+        assert!(html.contains(text), "{text}");
+    }
+    assert!(!html.contains("codes of codebook 0"));
 }
 
 #[test]

@@ -1,12 +1,35 @@
 //! Random changes of training images: shifts and crops in time, small shifts in Doppler, gain,
 //! noise, masks. Which ones are safe for labels is said at [`Augment`].
 
-use crate::config::{Augment, Edge};
+use crate::config::{Augment, Config, Edge, Loss};
+use crate::data::Dataset;
 use crate::data::resize::Resizer;
 use crate::rng::{Rng, Stream};
 
-/// Black to white, dB, where the settings do not say.
+/// Black to white, dB, where nothing says it: the usual clip.
 const RANGE_DB: f64 = 40.0;
+
+/// Decibels between black and white of `images`, for whatever is measured or changed in dB:
+/// `data.augment.range_db` if it is set, else as the data were made, else what the loss is told of
+/// them. `None` where nothing says that pixels are decibels: `loss.dynamic_range_db` as it is by
+/// default, with no term of the loss in dB, says nothing.
+pub fn dynamic_range_db(config: &Config, images: &Dataset) -> Option<f64> {
+    let by_hand = config.data.augment.range_db;
+    if by_hand > 0.0 {
+        return Some(by_hand);
+    }
+    let loss = &config.loss;
+    let told = loss.dynamic_range_db != Loss::default().dynamic_range_db
+        || loss.log_spectral > 0.0
+        || loss.multi_resolution > 0.0;
+    images.range_db().or(told.then_some(loss.dynamic_range_db))
+}
+
+/// The `[data.augment]` settings for `images`, with the range that changes in dB refer to.
+pub fn resolved(config: &Config, images: &Dataset) -> Augment {
+    let range_db = dynamic_range_db(config, images).unwrap_or(RANGE_DB);
+    Augment { range_db, ..config.data.augment.clone() }
+}
 
 /// The random numbers of row `row` of the batch of step `step`: the same whatever happened before,
 /// so that a resumed run sees the same images. `row` is below 65,536.
@@ -14,7 +37,8 @@ pub fn rng(seed: u64, step: u64, row: usize) -> Rng {
     Rng::new(seed, Stream::Augment, (step << 16) | row as u64)
 }
 
-/// Changes one image of `[height, width, channels]` in [0, 1] in place; it stays in [0, 1].
+/// Changes one image of `[height, width, channels]` in [0, 1] in place; it stays in [0, 1]. Changes in
+/// dB need `range_db` above 0: see [`resolved`].
 ///
 /// A pure function of the settings, the image and the state of `rng`. Each change that is on takes
 /// its numbers in a fixed order; changes that are off take none.
@@ -53,7 +77,7 @@ pub fn augment(config: &Augment, image: &mut [f32], shape: [usize; 3], rng: &mut
             (y as isize - by).clamp(0, height as isize - 1) as usize
         });
     }
-    let range = if config.range_db > 0.0 { config.range_db } else { RANGE_DB };
+    let range = config.range_db;
     if config.gain_db > 0.0 {
         let gain = (rng.range(-config.gain_db, config.gain_db) / range) as f32;
         image.iter_mut().for_each(|v| *v = (*v + gain).clamp(0.0, 1.0));
@@ -149,6 +173,7 @@ mod tests {
             time_crop: 0.5,
             doppler_shift: 0.2,
             gain_db: 6.0,
+            range_db: 40.0,
             noise_db: 3.0,
             time_masks: 2,
             time_mask: 0.3,
@@ -236,5 +261,56 @@ mod tests {
         let crop = Augment { time_crop: 0.9, ..Augment::default() };
         assert!((0..30).all(|seed| ones(&crop, seed).iter().all(|&v| v == 1.0)));
         assert!((0..5).any(|seed| changed(&crop, seed) != source));
+    }
+
+    /// n = 16,384 pixels in the middle of the range, 10 standard deviations from either end, at 45 dB:
+    /// the mean of the noise is off by 1/sqrt(n) and its standard deviation by 1/sqrt(2 n) standard
+    /// deviations; four of these are allowed. The size of a gain is uniform up to its setting.
+    #[test]
+    fn noise_and_gain_have_the_size_that_is_set() {
+        let (n, range_db) = (16_384, 45.0);
+        let noise = Augment { noise_db: 2.25, range_db, ..Augment::default() };
+        let mut out = vec![0.5f32; n];
+        augment(&noise, &mut out, [128, 128, 1], &mut rng(1, 2, 3));
+        let db: Vec<f64> = out.iter().map(|v| (f64::from(*v) - 0.5) * range_db).collect();
+        let mean = db.iter().sum::<f64>() / n as f64;
+        let sd = (db.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n as f64).sqrt();
+        assert!(mean.abs() <= 4.0 * 2.25 / (n as f64).sqrt(), "{mean}");
+        assert!((sd - 2.25).abs() <= 4.0 * 2.25 / (2.0 * n as f64).sqrt(), "{sd}");
+        let gain = Augment { gain_db: 9.0, range_db, ..Augment::default() };
+        let gains = (0..200).map(|seed| {
+            let mut out = [0.5f32; 4];
+            augment(&gain, &mut out, [2, 2, 1], &mut rng(seed, 0, 0));
+            (f64::from(out[0]) - 0.5).abs() * range_db
+        });
+        // 0.5 and the sum are rounded to f32. That none of 200 is above 95 % has odds of .95^200.
+        let most = gains.fold(0.0, f64::max);
+        assert!(most <= 9.0 + 45.0 * f64::from(f32::EPSILON) && most >= 0.95 * 9.0, "{most}");
+    }
+
+    #[test]
+    fn the_range_is_what_is_known_of_the_data() {
+        use crate::data::{Scale, Unit};
+        let set = |text: &str| Config::parse("test", "", &[text.to_string()]).unwrap();
+        let data = |source: &str| {
+            Dataset::from_u8(vec![0; 4], [1, 2, 2, 1], None, vec![], source).unwrap()
+        };
+        let plain = Config::default();
+        let photographs = data("photographs");
+        assert_eq!(dynamic_range_db(&plain, &photographs), None);
+        assert_eq!(resolved(&plain, &photographs).range_db, 40.0);
+        assert_eq!(dynamic_range_db(&plain, &data("synth:rotor")), Some(40.0));
+        let mut known = data("levels");
+        known.scale = Scale::MaxDb { clip_db: 45.0, unit: Unit::Power };
+        assert_eq!(dynamic_range_db(&plain, &known), Some(45.0));
+        assert_eq!(resolved(&plain, &known).range_db, 45.0);
+        // The file's own knowledge comes before the loss, what is set for it before both.
+        let loss = set("loss.dynamic_range_db=60");
+        assert_eq!(dynamic_range_db(&loss, &photographs), Some(60.0));
+        assert_eq!(dynamic_range_db(&loss, &known), Some(45.0));
+        assert_eq!(dynamic_range_db(&set("loss.log_spectral=1e-3"), &photographs), Some(40.0));
+        assert_eq!(dynamic_range_db(&set("data.augment.range_db=50"), &known), Some(50.0));
+        known.scale = Scale::Affine { low: 0.0, high: 3.0 };
+        assert_eq!(dynamic_range_db(&plain, &known), None, "of no known unit");
     }
 }

@@ -4,13 +4,13 @@ use super::augment::{self, augment};
 use super::codes::fill_batch_with;
 use super::critic::{self, Critic, HEARD};
 use super::evaluation::Evaluation;
+use super::monitor::Monitor;
 use super::session::Numbers;
 use super::{Console, Job, Material, RunFolder, Session, Snapshot, optimiser};
-use crate::config::{Bottleneck, Config};
+use crate::config::{Augment, Bottleneck, Config};
 use crate::data::batches::BatchOrder;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::metrics::HeadUsage;
 use crate::model::autoencoder::{self, Pass};
 use crate::model::losses::{FOREGROUND, Term, foreground_mask};
 use crate::model::quantiser::{self, Book, LEVEL, of_head};
@@ -47,7 +47,9 @@ pub struct AutoencoderJob {
     /// Kinds of remedies that may not be tried (again); none are tried unless this is there.
     tried: Option<Vec<String>>,
     /// Of the codes in the last evaluation.
-    pub(super) usage: Option<HeadUsage>,
+    pub(super) monitor: Monitor,
+    /// Changes of training images.
+    augment: Augment,
     /// Weights of the pixels of a lane, where the foreground counts more.
     foreground: Vec<f32>,
 }
@@ -107,6 +109,7 @@ impl AutoencoderJob {
         let dims = images.batch_dims(micro);
         let pass = record(&mut Tape::new(), &mut ParamTable::default(), &config, dims)?;
         Ok(AutoencoderJob {
+            augment: augment::resolved(&config, images),
             rows: vec![0; config.train.batch],
             rows_of: None,
             pixels: vec![0.0; micro * data.images.image_len()],
@@ -119,7 +122,7 @@ impl AutoencoderJob {
             weights: pass.terms.into_iter().map(|t| (t.name, t.weight)).collect(),
             critic: None,
             tried: None,
-            usage: None,
+            monitor: Monitor::default(),
             foreground: vec![],
         })
     }
@@ -286,7 +289,7 @@ impl Job for AutoencoderJob {
         }
         let micro = self.micro();
         let (first, images) = (lane * micro, &self.data.images);
-        let (settings, shape) = (&self.config.data.augment, images.image_shape());
+        let (settings, shape) = (&self.augment, images.image_shape());
         let seed = self.config.train.seed;
         let change = |place: usize, image: &mut [f32]| {
             if settings.is_on() {
@@ -332,7 +335,9 @@ impl Job for AutoencoderJob {
     }
 
     fn evaluate(&mut self, store: &mut Store) -> Result<Numbers> {
-        self.measure(store, |_| {})
+        let numbers = self.measure(store, |_| {})?;
+        self.count_training(store)?;
+        Ok(numbers)
     }
 
     fn details(&self) -> serde_json::Value {

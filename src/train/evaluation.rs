@@ -1,10 +1,10 @@
 //! Held-out images through an autoencoder and back: the evaluation plan and what it measures.
 
+use super::augment::dynamic_range_db;
 use super::autoencoder::AutoencoderJob;
 use super::codes::fill_batch;
 use super::session::Numbers;
 use crate::config::Bottleneck;
-use crate::data::Scale;
 use crate::error::{Error, Result};
 use crate::kernels::StepScalars;
 use crate::metrics::{HeadUsage, QualitySum, Scoring};
@@ -124,20 +124,11 @@ impl AutoencoderJob {
         Ok(())
     }
 
-    /// Decibels that pixels in [0, 1] stand for: as the data were made, or else as the settings say.
-    fn dynamic_range_db(&self) -> f64 {
-        let images = &self.data.images;
-        match (&images.signal, images.scale) {
-            (Some(transform), _) => transform.clip_db,
-            (None, Scale::MaxDb { clip_db, .. }) => clip_db,
-            _ => self.config.loss.dynamic_range_db,
-        }
-    }
-
     /// What the images are and what they stand for.
     pub fn scoring(&self) -> Scoring {
-        let dynamic_range_db = Some(self.dynamic_range_db());
-        Scoring { shape: self.data.images.image_shape(), dynamic_range_db }
+        let images = &self.data.images;
+        let dynamic_range_db = dynamic_range_db(&self.config, images);
+        Scoring { shape: images.image_shape(), dynamic_range_db }
     }
 
     /// Metrics on the held-out images; `see` gets their reconstructions, a batch at a time.
@@ -165,12 +156,14 @@ impl AutoencoderJob {
         let mut numbers: Numbers = vec![("psnr".into(), q.psnr)];
         numbers.extend(q.ssim.map(|v| ("ssim".into(), v)));
         for (name, value) in [
+            ("ssim_uniform7", q.ssim_uniform7),
             ("ms_ssim", q.ms_ssim),
             ("foreground_psnr", q.foreground_psnr),
             ("db_mae", q.db_mae),
             ("lsd", q.lsd),
             ("centroid_error", q.centroid_error),
             ("bandwidth_error", q.bandwidth_error),
+            ("envelope_w1", q.envelope_w1),
         ] {
             numbers.extend(value.map(|v| (name.into(), v)));
         }
@@ -187,7 +180,7 @@ impl AutoencoderJob {
         numbers.push(("codes_used".into(), used as f64));
         numbers.push(("perplexity".into(), perplexity));
         numbers.push(("coverage".into(), coverage));
-        self.usage = Some(usage);
+        self.monitor.held_out = Some(usage);
         Ok(numbers)
     }
 }

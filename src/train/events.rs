@@ -1,7 +1,7 @@
 //! What a run tells TensorBoard: every line of its metrics, and its pictures.
 
 use crate::error::{Error, Result};
-use crate::report::EventWriter;
+use crate::report::{EVAL, EventWriter, History, codes, encode};
 use serde_json::Value;
 use std::path::Path;
 
@@ -14,21 +14,25 @@ pub(super) struct Events {
 }
 
 impl Events {
-    /// The numbers of a line of `metrics.jsonl`: `train/NAME`, and `eval/NAME` of an evaluation.
+    /// The numbers of a line of `metrics.jsonl`: `train/NAME`, and `eval/NAME` of an evaluation, parts
+    /// of objects as `eval/OUTER.INNER`; and how often each code was used, as a picture.
     pub fn record(&mut self, folder: &Path, line: &Value) -> Result<()> {
-        let Some(step) = line["step"].as_u64() else { return Ok(()) };
+        let mut told = History::default();
+        told.add(line);
+        let Some((&step, numbers)) = told.steps.first_key_value() else { return Ok(()) };
+        let tag = |name: &str| match name.strip_prefix(EVAL) {
+            Some(metric) => format!("eval/{metric}"),
+            None => format!("train/{name}"),
+        };
+        let named: Vec<(String, f64)> = numbers.iter().map(|(n, v)| (tag(n), *v)).collect();
         let writer = self.writer(folder)?;
-        let mut named: Vec<(String, f64)> = vec![];
-        for (group, object) in [("train", line), ("eval", &line["eval"])] {
-            let entries = object.as_object().into_iter().flatten();
-            let numbers = entries.filter_map(|(name, value)| Some((name, value.as_f64()?)));
-            named.extend(
-                numbers
-                    .filter(|(name, _)| *name != "step")
-                    .map(|(name, value)| (format!("{group}/{name}"), value)),
-            );
-        }
         writer.scalars(step, named.iter().map(|(name, value)| (name.as_str(), *value)))?;
+        let codebooks = told.codebooks("usage");
+        if !codebooks.is_empty() {
+            let png = encode(&codes::picture(&codebooks))
+                .map_err(|e| Error::failed("the picture cannot be encoded").why(e))?;
+            writer.image(step, "codes_usage", &png)?;
+        }
         match line["eval"].is_object() {
             true => writer.flush(),
             false => Ok(()),
@@ -69,5 +73,41 @@ impl Events {
             None => EventWriter::create(folder, self.continued.map(|step| step + 1))?,
         };
         Ok(self.writer.insert(writer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::testing::Scratch;
+
+    /// All five measures of every head, and a picture.
+    #[test]
+    fn measures_of_codebooks_arrive() {
+        let dir = Scratch::new("events-codebooks");
+        let folder = dir.path("");
+        std::fs::create_dir_all(&folder).unwrap();
+        let usage = serde_json::json!({
+            "unique_share": 0.5, "perplexity": 1.0, "coverage": 0.5, "active_share": 0.5, "dead": 1,
+            "counts": [3, 0], "dead_codes": [1],
+        });
+        let mut events = Events::default();
+        let line = serde_json::json!({
+            "step": 7, "loss": 0.5, "eval": { "psnr": 20.0, "usage": usage, "usage.1": usage },
+        });
+        events.record(&folder, &line).unwrap();
+        events.record(&folder, &serde_json::json!({ "note": "of no step" })).unwrap();
+        let file = folder.read_dir().unwrap().next().unwrap().unwrap().path();
+        let bytes = std::fs::read(file).unwrap();
+        let has = |text: &str| bytes.windows(text.len()).any(|w| w == text.as_bytes());
+        for tag in ["train/loss", "eval/psnr", "codes_usage", "PNG"] {
+            assert!(has(tag), "{tag}");
+        }
+        for head in ["eval/usage", "eval/usage.1"] {
+            for measure in ["unique_share", "perplexity", "coverage", "active_share", "dead"] {
+                assert!(has(&format!("{head}.{measure}")), "{head}.{measure}");
+            }
+        }
+        assert!(!has("dead_codes") && !has("train/step"));
     }
 }

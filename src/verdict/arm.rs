@@ -105,6 +105,13 @@ impl UsageGate {
             tokens: usage.tokens,
         }
     }
+
+    /// The worst of several codebooks, such as the heads of a quantiser under all seeds; of equal
+    /// gates the least used. `None` of none.
+    pub fn worst<'a>(usages: impl Iterator<Item = &'a Usage>, threshold: f64) -> Option<Self> {
+        let gates = usages.map(|usage| UsageGate::of(usage, threshold));
+        gates.max_by(|a, b| a.gate.cmp(&b.gate).then(b.unique_share.total_cmp(&a.unique_share)))
+    }
 }
 
 /// One model, trained with several seeds.

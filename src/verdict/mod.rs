@@ -13,6 +13,7 @@
 
 pub mod arm;
 pub mod bootstrap;
+mod cube;
 pub mod decision;
 pub mod judge;
 pub mod rate;
@@ -23,6 +24,7 @@ pub use bootstrap::{Interval, Resampling, paired_bootstrap};
 pub use decision::{Decision, Rule, RuleOutcome, Verdict};
 pub use judge::{Comparison, Settings, judge};
 pub use rate::{Matched, rate_matched};
+pub use text::percent;
 
 #[cfg(test)]
 mod tests;

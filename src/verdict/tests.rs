@@ -123,6 +123,8 @@ fn ties_are_inconclusive() {
     let tied = verdict(&c, Rule::Db);
     let interval = tied.rules[1].interval.clone().unwrap();
     assert_eq!((interval.lower, interval.upper), (0.0, 0.0));
+    let row = &tied.rows()[1];
+    assert_eq!([&row[0], &row[2], &row[3]], ["db (decides)", "+0.00", "+0.00 to +0.00"]);
     assert_eq!(tied.decision, Decision::Inconclusive);
     assert!(tied.reasons.last().unwrap().contains("contains 0"), "{tied}");
 }
@@ -143,6 +145,29 @@ fn usage_comes_first() {
     assert!(failed.rules.iter().all(|outcome| !outcome.holds_for_means));
     c.arms.push(arm("rvq", ArmKind::Hybrid, 2048.0, table(29.0, 0.1, 9)));
     assert_eq!(verdict(&c, Rule::Db).decision, Decision::Hybrid);
+}
+
+/// Refused before failed before passed, and of equal ones the least used.
+#[test]
+fn the_worst_codebook_speaks_for_all() {
+    let usage = |used: u32, tokens: usize| {
+        let mut usage = crate::metrics::CodeUsage::new(8);
+        usage.add(&(0..used).cycle().take(tokens).collect::<Vec<_>>()).unwrap();
+        usage.summary()
+    };
+    let (full, seven, half, few) = (usage(8, 800), usage(7, 800), usage(4, 800), usage(8, 8));
+    let worst = |all: &[crate::metrics::Usage]| UsageGate::worst(all.iter(), 0.8).unwrap();
+    assert_eq!((worst(&[full]).gate, worst(&[full]).unique_share), (Gate::Passed, 1.0));
+    assert_eq!(
+        (worst(&[full, seven]).gate, worst(&[seven, full]).unique_share),
+        (Gate::Passed, 0.875)
+    );
+    assert_eq!(
+        (worst(&[full, half, seven]).gate, worst(&[half]).unique_share),
+        (Gate::Failed, 0.5)
+    );
+    assert_eq!((worst(&[few, half]).gate, worst(&[half, few]).tokens), (Gate::Refused, 8));
+    assert_eq!(UsageGate::worst([].iter(), 0.8), None);
 }
 
 #[test]
@@ -243,10 +268,11 @@ fn few_seeds_and_subjects_are_said() {
     };
     let seed = only(|key| key.seed == 1);
     assert_eq!(seed.decision, Decision::ContinueVq);
-    assert!(seed.notes.iter().any(|note| note.contains("1 seed,")), "{seed}");
+    assert!(seed.notes.iter().any(|note| note.contains("1 seed:")), "{seed}");
     let subject = only(|key| key.subject == "p2");
-    assert!(subject.notes.iter().any(|note| note.contains("1 test subject,")), "{subject}");
-    assert!(verdict(&comparison(28.0), Rule::Db).notes.iter().all(|n| !n.contains("rests on")));
+    assert!(subject.notes.iter().any(|note| note.contains("1 test subject:")), "{subject}");
+    let few = verdict(&comparison(28.0), Rule::Db).notes;
+    assert!(few[0].contains("3 seeds only") && few[1].contains("4 test subjects only"), "{few:?}");
 }
 
 #[test]

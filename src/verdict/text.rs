@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::bootstrap::Interval;
-use super::decision::{Decision, Rule, Verdict};
+use super::decision::{Decision, Rule, RuleOutcome, Verdict};
 use super::judge::{Arms, Judged, Settings, wins};
 use crate::metrics::Gate;
 
@@ -13,9 +13,47 @@ pub(super) fn signed(v: f64) -> String {
     if text == "-0.00" { "+0.00".into() } else { text }
 }
 
+/// `95 %` of .95, with two decimals at most.
+pub fn percent(level: f64) -> String {
+    let text = format!("{:.2}", 100.0 * level);
+    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
 fn span(interval: &Interval) -> String {
-    let Interval { mean, lower, upper, .. } = interval;
-    format!("{} dB, interval {} to {} dB", signed(*mean), signed(*lower), signed(*upper))
+    let Interval { mean, level, .. } = interval;
+    format!("{} dB, {} interval {} dB", signed(*mean), percent(*level), ends(interval))
+}
+
+fn ends(interval: &Interval) -> String {
+    format!("{} to {}", signed(interval.lower), signed(interval.upper))
+}
+
+impl Verdict {
+    /// The heads of [`rows`](Self::rows).
+    pub const HEAD: [&str; 6] =
+        ["rule", "what must be above 0", "mean, dB", "interval, dB", "means alone", "verdict"];
+
+    /// What each rule says, a row of texts each.
+    pub fn rows(&self) -> Vec<[String; 6]> {
+        let row = |outcome: &RuleOutcome| {
+            let (mean, interval) = match (&outcome.interval, &outcome.not_judged) {
+                (Some(i), _) => (signed(i.mean), ends(i)),
+                (None, why) => {
+                    (String::new(), format!("not judged: {}", why.as_deref().unwrap_or("no data")))
+                }
+            };
+            let decides = if outcome.rule == self.rule { " (decides)" } else { "" };
+            [
+                format!("{}{decides}", outcome.rule.name()),
+                outcome.quantity.clone(),
+                mean,
+                interval,
+                if outcome.holds_for_means { "holds" } else { "does not hold" }.into(),
+                outcome.decision.name().into(),
+            ]
+        };
+        self.rules.iter().map(row).collect()
+    }
 }
 
 /// Sentences with the numbers behind `decision`, the decisive one last.
@@ -116,29 +154,8 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "**{}** by the {} rule\n", self.decision.name(), self.rule.name())?;
         self.reasons.iter().try_for_each(|reason| writeln!(f, "- {reason}"))?;
-        writeln!(
-            f,
-            "\n| rule | what must be above 0 | mean, dB | interval, dB | means alone | verdict |"
-        )?;
-        writeln!(f, "|---|---|---:|---:|---|---|")?;
-        for outcome in &self.rules {
-            let (mean, interval) = match (&outcome.interval, &outcome.not_judged) {
-                (Some(i), _) => {
-                    (signed(i.mean), format!("{} to {}", signed(i.lower), signed(i.upper)))
-                }
-                (None, why) => {
-                    (String::new(), format!("not judged: {}", why.as_deref().unwrap_or("no data")))
-                }
-            };
-            let means = if outcome.holds_for_means { "holds" } else { "does not hold" };
-            writeln!(
-                f,
-                "| {} | {} | {mean} | {interval} | {means} | {} |",
-                outcome.rule.name(),
-                outcome.quantity,
-                outcome.decision.name()
-            )?;
-        }
+        writeln!(f, "\n| {} |\n|---|---|---:|---:|---|---|", Verdict::HEAD.join(" | "))?;
+        self.rows().iter().try_for_each(|row| writeln!(f, "| {} |", row.join(" | ")))?;
         if !self.notes.is_empty() {
             writeln!(f)?;
             self.notes.iter().try_for_each(|note| writeln!(f, "> {note}"))?;

@@ -28,6 +28,7 @@ mod tests;
 use crate::error::{Error, Result};
 use crate::rng::{Rng, Stream};
 use rayon::prelude::*;
+pub use receiver::RANGE_DB;
 use receiver::Receiver;
 use rustfft::num_complex::Complex;
 use std::fmt;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// Spectrogram frames averaged into one pixel.
 const FRAMES_PER_PIXEL: usize = 2;
 /// Displayed dynamic range, dB.
-const RANGE_DB: f64 = 40.0;
+pub const RANGE_DB: f64 = 40.0;
 
 /// A receiver for one image size.
 pub struct Receiver {
