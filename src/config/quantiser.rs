@@ -82,7 +82,7 @@ pub struct Quantiser {
     pub kmeans_iters: usize,
     /// Latents the initial codebook is fitted on.
     pub kmeans_samples: usize,
-    /// Steps between checks for dead codes; 0 never checks.
+    /// Steps between checks for dead codes, which begin after `train.warmup`; 0 never checks.
     pub revive_every: u64,
     /// A code is dead if it was chosen less than this share of the uniform frequency since the last
     /// check.
