@@ -173,6 +173,48 @@ fn collapse_is_met() {
     assert_eq!(steps.len(), 8);
 }
 
+/// Remedies that the other settings do not allow, or that change nothing, are passed over; one that is
+/// seen at the end only comes too late.
+#[test]
+fn remedies_that_do_not_fit() {
+    let place = Place::new("misfits");
+    images(&place.path("constant.npz"), [16, 64], || 128);
+    let args = "vqvae tiny.toml --data constant.npz --set train.steps=4 --set train.lanes=1 \
+                --set data.split.fraction=0.5 --auto-remedy";
+    let often = format!("{args} --set train.eval_every=2");
+    // No check can come more often than the reservoir fills.
+    let full = "--set quantiser.revive_every=30 --set quantiser.revive_reservoir=30";
+    let full = format!("{often} {full} --set quantiser.estimator=rotation --out full");
+    let scalar = "--set quantiser.kind=fsq --set quantiser.estimator=straight-through";
+    let anew = ["--set model.num_vq_embeddings=8", scalar].map(|s| format!("begins anew with {s}"));
+    let done = place.train(&full).expect(0, &[&anew[0], &anew[1]]);
+    assert_eq!(done.err.matches("begins anew").count(), 2, "{}", done.err);
+    for (kind, least) in [("fsq", "quantiser.fsq_levels"), ("bsq", "model.num_vq_embeddings=8")] {
+        let run = format!("{often} --set quantiser.kind={kind} --out {kind}");
+        let done = place.train(&run).expect(0, &["has collapsed"]);
+        assert!(!done.err.contains("quantiser.kind=fsq"), "{}", done.err);
+        assert_eq!(done.err.contains(least), kind == "bsq", "{}", done.err);
+    }
+    let late = format!("{args} --set train.eval_every=0 --out late");
+    let done = place.train(&late).expect(0, &["has collapsed", "too late to begin anew"]);
+    assert_eq!(done.out.trim(), "late");
+}
+
+/// Attempts share the steps of the process, and what was tried is remembered beyond it.
+#[test]
+fn attempts_are_one_run() {
+    let place = Place::new("attempts");
+    images(&place.path("constant.npz"), [16, 64], || 128);
+    let args = "vqvae tiny.toml --data constant.npz --set train.steps=8 --set train.eval_every=2 \
+                --set train.lanes=1 --set quantiser.revive_every=0 --set data.split.fraction=0.5";
+    let five = place.train(&format!("{args} --out run --auto-remedy --max-steps 5"));
+    let five = five.expect(75, &["stopped after step 1;"]);
+    assert_eq!(five.err.matches("begins anew").count(), 2, "{}", five.err);
+    let more = place.train("vqvae --resume run --auto-remedy --max-steps 2");
+    let more = more.expect(75, &["begins anew with --set quantiser.kind=fsq"]);
+    assert!(!more.err.contains("begins anew with --set quantiser.revive_every"), "{}", more.err);
+}
+
 /// A KL-VAE is trained, continued, told apart from a VQ-VAE, and refused as a tokenizer; the report of
 /// a run is written anew.
 #[test]

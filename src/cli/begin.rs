@@ -66,7 +66,9 @@ pub fn begin(
     match snapshot {
         Some(snapshot) => session.restore(snapshot, job.kind())?,
         None => {
-            // A process killed before its first checkpoint may have left some.
+            // A process killed before its first checkpoint may have left some, and a run that begins
+            // anew has more; it is given up here, where all that takes its place is ready.
+            folder.forget()?;
             folder.rewind_metrics(0)?;
             choices::forget(folder)?;
         }

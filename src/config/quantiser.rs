@@ -136,6 +136,12 @@ impl Quantiser {
         self.residual_levels * self.num_codebooks
     }
 
+    /// The published grid of the most codes, but of no more than `most`.
+    pub fn grid_within(most: usize) -> Option<&'static [usize]> {
+        let codes = |grid: &&[usize]| grid.iter().product::<usize>();
+        GRIDS.into_iter().filter(|grid| codes(grid) <= most).max_by_key(codes)
+    }
+
     /// Writes into the settings what follows from others: the grid of `fsq`, and for kinds whose
     /// codes are a formula their number and length.
     pub fn settle(&mut self, model: &mut Model) {

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::report::EventWriter;
+use crate::report::tensorboard::EVENT_FILES;
 use serde_json::Value;
 use std::path::Path;
 
@@ -57,6 +58,13 @@ impl Events {
             self.writer(folder)?.image(step, name, &png)?;
         }
         Ok(())
+    }
+
+    /// Are there event files of earlier processes?
+    pub fn any(folder: &Path) -> bool {
+        let entries = folder.read_dir().into_iter().flatten().flatten();
+        let mut names = entries.map(|entry| entry.file_name());
+        names.any(|name| name.to_string_lossy().starts_with(EVENT_FILES))
     }
 
     pub fn flush(&mut self) -> Result<()> {

@@ -103,16 +103,18 @@ impl RunFolder {
         Ok(RunFolder { path, metrics, rewound: None, events: Events::default(), _lock: lock })
     }
 
-    /// Removes the checkpoints: the run begins anew.
-    pub fn forget_checkpoints(&self) -> Result<()> {
-        let folder = self.file(CHECKPOINTS);
-        let bad = |e: std::io::Error| {
-            Error::disk("an old checkpoint cannot be removed").at_path(&folder).why(e)
-        };
-        for entry in folder.read_dir().map_err(bad)? {
-            let path = entry.map_err(bad)?.path();
-            if path.extension().is_some_and(|e| e == "safetensors") {
-                std::fs::remove_file(path).map_err(bad)?;
+    /// Removes checkpoints and pictures: the run begins anew.
+    pub fn forget(&self) -> Result<()> {
+        for (folder, end) in [(CHECKPOINTS, "safetensors"), (SAMPLES, "png")] {
+            let folder = self.file(folder);
+            let bad = |e: std::io::Error| {
+                Error::disk("what an abandoned run left cannot be removed").at_path(&folder).why(e)
+            };
+            for entry in folder.read_dir().map_err(bad)? {
+                let path = entry.map_err(bad)?.path();
+                if path.extension().is_some_and(|e| e == end) {
+                    std::fs::remove_file(path).map_err(bad)?;
+                }
             }
         }
         Ok(())
@@ -183,7 +185,9 @@ impl RunFolder {
     /// [`sync_metrics`](Self::sync_metrics), for until its first checkpoint the run may still be
     /// continued from a later one. Lines told in between wait in memory.
     pub fn rewind_metrics(&mut self, step: u64) -> Result<()> {
-        self.events.continued = Some(step).filter(|&step| step > 0);
+        // A run that begins anew also takes back what was told before.
+        let told = || Events::any(&self.path);
+        self.events.continued = (step > 0 || told()).then_some(step);
         let (all, kept) = self.metrics_until(step)?;
         self.rewound = (kept.as_bytes() != all).then(|| (step, String::new()));
         Ok(())
@@ -270,6 +274,24 @@ mod tests {
         std::fs::write(&leftover, "half").unwrap();
         RunFolder::open(&path).unwrap();
         assert!(!leftover.exists());
+    }
+
+    #[test]
+    fn a_run_that_begins_anew_takes_back_what_it_told() {
+        let dir = Scratch::new("anew");
+        let path = dir.path("run");
+        let mut run = RunFolder::create(Some(&path), "x").unwrap();
+        run.rewind_metrics(0).unwrap();
+        assert_eq!(run.events.continued, None, "nothing was told before");
+        run.metric(&serde_json::json!({ "step": 1, "loss": 1 })).unwrap();
+        drop(run);
+        let mut run = RunFolder::open(&path).unwrap();
+        let left = ["checkpoints/last.safetensors", "samples/recon_00001.png"];
+        left.iter().for_each(|file| std::fs::write(path.join(file), "old").unwrap());
+        run.forget().unwrap();
+        left.iter().for_each(|file| assert!(!path.join(file).exists(), "{file}"));
+        run.rewind_metrics(0).unwrap();
+        assert_eq!(run.events.continued, Some(0));
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod stop;
 pub use checkpoint::Snapshot;
 pub use console::Console;
 pub use folder::RunFolder;
+pub use monitor::Remedies;
 pub use rate::{learning_rate, optimiser, step_scalars};
 pub use session::{Job, Pause, Session};
 
