@@ -149,6 +149,8 @@ fn changed_settings_and_data() {
     let config = place.read("run/config.toml");
     let bigger = place.train("vqvae --resume run --set model.num_vq_embeddings=32");
     bigger.expect(2, &["model.num_vq_embeddings 16 -> 32", "other shapes", "help: "]);
+    let critic = place.train("vqvae --resume run --set loss.adversarial.weight=0.1");
+    critic.expect(2, &["loss.adversarial.weight", "the checkpoint holds no discriminator"]);
     assert_eq!(place.read("run/config.toml"), config, "a refused change was written");
     place
         .train("diffusion --resume run --tokenizer run")
