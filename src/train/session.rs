@@ -266,7 +266,7 @@ impl Session {
         let error =
             Error::new(kind, format!("stopped after step {}; everything is saved", self.step));
         match &self.folder {
-            Some(folder) => error.help(resume_command(job, folder.path())),
+            Some(folder) => error.help(resume_command(&format!("train {job}"), folder.path())),
             None => error,
         }
     }
@@ -406,12 +406,12 @@ impl Session {
     }
 }
 
-/// What to type to continue a run.
-fn resume_command(job: &str, run: &Path) -> String {
+/// What to type to continue what `command` left in a folder: `train vqvae`, `compare`.
+pub fn resume_command(command: &str, run: &Path) -> String {
     let run = run.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "._-/\\:".contains(c);
     let quoted = if run.chars().all(plain) { run } else { format!("\"{run}\"") };
-    format!("continue with: vqforge train {job} --resume {quoted}")
+    format!("continue with: vqforge {command} --resume {quoted}")
 }
 
 #[cfg(test)]
