@@ -67,9 +67,8 @@ pub fn begin(
         Some(snapshot) => session.restore(snapshot, job.kind())?,
         None => {
             // A process killed before its first checkpoint may have left some, and a run that begins
-            // anew has more; it is given up here, where all that takes its place is ready.
-            folder.forget()?;
-            folder.rewind_metrics(0)?;
+            // anew under a remedy has more.
+            folder.begin_anew()?;
             choices::forget(folder)?;
         }
     }

@@ -9,12 +9,13 @@ use std::time::Instant;
 use vqforge::config::{Bottleneck, Config};
 use vqforge::data::{Dataset, Scale};
 use vqforge::device::tuner::Table;
-use vqforge::error::{Error, Result};
+use vqforge::error::{Error, Kind, Result};
 use vqforge::metrics::collapse::arguments;
 use vqforge::tape::Precision;
 use vqforge::train::autoencoder::AutoencoderJob;
 use vqforge::train::codes::{self, Tokenizer};
 use vqforge::train::diffusion::DiffusionJob;
+use vqforge::train::session::resume_command;
 use vqforge::train::{
     Console, Job, Material, Pause, Remedies, RunFolder, Session, Snapshot, choices, stop,
 };
@@ -138,7 +139,7 @@ fn autoencoder(
     }
     let data = material(&start.config, &start.data, None, console)?;
     let mut remedies = Remedies::new(auto_remedy, start.snapshot.as_ref());
-    let mut left = args.pause();
+    let (mut left, mut attempts) = (args.pause(), 0);
     loop {
         let begun = Instant::now();
         let (config, name) = (start.config.clone(), start.data.clone());
@@ -149,7 +150,13 @@ fn autoencoder(
             console.line(&warning);
         }
         let session = job.session(device, None, &mut preparing(console))?;
-        let ended = finish(args, start, left, &data, session, &mut job, &mut |_| Ok(()), console)?;
+        let before = start.run.clone().filter(|_| attempts > 0);
+        let ended = finish(args, start, left, &data, session, &mut job, &mut |_| Ok(()), console);
+        let ended = ended.map_err(|e| match before.filter(|_| e.kind == Kind::Interrupted) {
+            // Before the first step of an attempt the one before it is what can be continued.
+            Some(run) => e.help(resume_command(&format!("train {kind}"), &run)),
+            None => e,
+        })?;
         let Some(Ended { run, steps, anew: Some(changes) }) = ended else { return Ok(()) };
         let config = Config::parse("settings", &config.to_toml()?, &changes)?;
         let how = arguments(&changes);
@@ -158,6 +165,7 @@ fn autoencoder(
         let (snapshot, choices) = (None, None);
         start = Start { config, data: name, snapshot, folder, run: Some(run), choices };
         remedies.add(&changes);
+        attempts += 1;
         left = left.after(steps, begun.elapsed().as_secs_f64());
     }
 }

@@ -385,6 +385,7 @@ impl Session {
         let snapshot = self.snapshot(job)?;
         if let Some(folder) = &mut self.folder {
             folder.sync_metrics()?;
+            folder.forget_abandoned()?;
         }
         self.keep_choices(job)?;
         if best {
