@@ -149,6 +149,8 @@ fn changed_settings_and_data() {
     let config = place.read("run/config.toml");
     let bigger = place.train("vqvae --resume run --set model.num_vq_embeddings=32");
     bigger.expect(2, &["model.num_vq_embeddings 16 -> 32", "other shapes", "help: "]);
+    let critic = place.train("vqvae --resume run --set loss.adversarial.weight=0.1");
+    critic.expect(2, &["loss.adversarial.weight", "the checkpoint holds no discriminator"]);
     assert_eq!(place.read("run/config.toml"), config, "a refused change was written");
     place
         .train("diffusion --resume run --tokenizer run")
@@ -201,6 +203,30 @@ fn one_process_a_folder_and_ctrl_c() {
     let step = Snapshot::load(&place.path("long run").join(LAST)).unwrap().step().unwrap();
     let done = place.run(&[&resume[..], &["--max-steps", "2"]].concat());
     done.expect(75, &[&format!("at step {step}\n"), &format!("after step {}", step + 2)]);
+}
+
+/// Ctrl-C in an evaluation, which is most of what this run does: the step is saved all the same.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_in_an_evaluation() {
+    let place = Place::new("ctrl-c-eval");
+    let line = "train vqvae tiny.toml --data synth:rotor --device cpu --out run \
+                --set train.steps=1000000 --set train.eval_every=1 --set data.synth.n=200 \
+                --set data.split.fraction=0.9";
+    let running = place.start("eval", &line.split_whitespace().collect::<Vec<_>>());
+    wait_for("an evaluation", || {
+        fs::read_to_string(place.path("run/run.log")).is_ok_and(|t| t.contains("held out: psnr"))
+    });
+    let pid = running.pid().to_string();
+    let status = std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap();
+    assert!(status.success());
+    let again = "everything is saved\n  help: continue with: vqforge train vqvae --resume run";
+    let done = running.end().expect(130, &[again]);
+    let step = Snapshot::load(&place.path("run").join(LAST)).unwrap().step().unwrap();
+    assert!(done.err.contains(&format!("stopped after step {step};")), "{}", done.err);
+    // Its numbers are there, and nothing else was begun.
+    let last = place.metrics("run").last().cloned().unwrap();
+    assert_eq!(last["step"].as_u64(), Some(step));
 }
 
 /// Killed at 20 random moments, most of them while a checkpoint is written, for one is written after

@@ -34,13 +34,17 @@ fn verdict(place: &Place, folder: &str) -> String {
     json(place, &format!("{folder}/report.json"))["decision"].as_str().unwrap().to_string()
 }
 
-/// A comparison that was stopped in its second arm ends as one that was not: the same scores. It is not
-/// begun twice in one folder, and another one does not go on with it.
+/// A comparison that was stopped in its second arm ends as one that was not: the same scores, by the same
+/// rule. It is not begun twice in one folder, and another one, or one of other data, does not go on.
 #[test]
 fn a_comparison_goes_on_where_it_was() {
     let place = Place::new("compare");
-    let synth = "tiny.toml --data synth:rotor --seeds 2 --set train.steps=6";
-    let straight = compare(&place, &format!("{synth} --out straight"));
+    let mut rng = Rng::new(4, Stream::Test, 0);
+    let mut noise = || rng.below(256) as u8;
+    images(&place.path("data.npz"), [40, 16], &mut noise);
+    let begin = "tiny.toml --data data.npz --seeds 2 --set train.steps=6";
+    let rule = "--rule literal --margin 0.25";
+    let straight = compare(&place, &format!("{begin} {rule} --out straight"));
     let code = straight.code;
     assert!(matches!(code, Some(0 | 10 | 20 | 30)), "{code:?}\n{}", straight.err);
     for file in ["report.html", "report.md", "report.json", "compare.json"] {
@@ -50,23 +54,40 @@ fn a_comparison_goes_on_where_it_was() {
     assert!(!page.contains("src=\"http") && !page.contains("<script"), "it needs a network");
 
     // As if killed: the first outcomes are there, the others not, and one run is half done.
-    assert_eq!(compare(&place, &format!("{synth} --out pieces")).code, code);
+    assert_eq!(compare(&place, &format!("{begin} {rule} --out pieces")).code, code);
     for run in ["fsq-s0", "kl1e-6-s0", "kl1e-1-s0", "ema-s1", "fsq-s1", "kl1e-6-s1", "kl1e-1-s1"] {
         std::fs::remove_dir_all(place.path(&format!("pieces/runs/{run}"))).unwrap();
     }
     std::fs::remove_file(place.path("pieces/runs/ema-s0/outcome.json")).unwrap();
-    compare(&place, &format!("{synth} --out pieces")).expect(2, &["there is a comparison already"]);
-    let other = format!("{synth} --out pieces --resume auto --set train.lr=1e-2");
+    compare(&place, &format!("{begin} --out pieces")).expect(2, &["there is a comparison already"]);
+    let other = format!("{begin} --out pieces --resume auto --set train.lr=1e-2");
     compare(&place, &other).expect(2, &["another one"]);
-    let resumed = place.run(&["compare", "--resume", "pieces", "--device", "cpu"]);
+    let resume = ["compare", "--resume", "pieces", "--device", "cpu"];
+    let resumed = place.run(&resume);
     assert_eq!(resumed.code, code, "{}", resumed.err);
     let [a, b] = ["straight", "pieces"].map(|f| json(&place, &format!("{f}/report.json")));
     assert_eq!(a["outcomes"], b["outcomes"]);
     assert_eq!(a["result"], b["result"]);
+    assert_eq!(a["result"]["verdict"]["rule"], "literal");
     assert_eq!(a["outcomes"].as_array().unwrap().len(), 8);
 
-    // One more arm, and none of the others again.
-    let more = format!("{synth} --out pieces --resume auto");
+    // By another rule, without training; what else is in the folder is not named again.
+    place.run(&[&resume[..], &["--rule", "rate-matched"]].concat());
+    let judged = json(&place, "pieces/report.json")["result"]["verdict"].clone();
+    assert_eq!(judged["rule"], "rate-matched");
+    let quantity = judged["rules"][2]["quantity"].as_str().unwrap();
+    assert!(quantity.contains("-0.25 dB"), "the margin was lost: {quantity}");
+    for (flag, value) in [("--vq", "ema"), ("--seeds", "3"), ("--data", "x"), ("--set", "a.b=1")] {
+        let done = place.run(&[&resume[..], &[flag, value]].concat());
+        done.expect(2, &[flag, "would be ignored", "--resume auto"]);
+    }
+
+    // One more arm, and none of the others again; but not one that cannot be.
+    let more = format!("{begin} --out pieces --resume auto");
+    let before = place.read("pieces/compare.json");
+    let bad = compare(&place, &format!("{more} --vq ema,fsq,mvq3"));
+    bad.expect(2, &["quantiser.num_codebooks"]);
+    assert_eq!(place.read("pieces/compare.json"), before, "a refused arm was written down");
     let wider = compare(&place, &format!("{more} --vq ema,fsq,mvq2"));
     assert!(matches!(wider.code, Some(0 | 10 | 20 | 30)), "{}", wider.err);
     assert!(
@@ -74,6 +95,57 @@ fn a_comparison_goes_on_where_it_was() {
         "{}",
         wider.err
     );
+
+    // An arm that failed is not judged, and said to be.
+    let failed = "pieces/runs/fsq-s1/outcome.json";
+    let mut outcome = json(&place, failed);
+    (outcome["failed"], outcome["scores"]) = ("it diverged".into(), Value::Array(vec![]));
+    std::fs::write(place.path(failed), outcome.to_string()).unwrap();
+    let without = place.run(&resume);
+    assert!(matches!(without.code, Some(0 | 10 | 20 | 30)), "{}", without.err);
+    let text = place.text("pieces/report.md");
+    assert!(text.contains("fsq is not judged: its run with seed 1 failed: it diverged"), "{text}");
+    assert!(text.contains("| ema |") && !text.contains("| fsq |"), "{text}");
+
+    images(&place.path("data.npz"), [40, 16], &mut noise);
+    place.run(&resume).expect(2, &["the data are not those", "data.npz has changed"]);
+}
+
+/// A run that diverges is an outcome: the others are trained all the same.
+#[test]
+fn arms_that_diverge() {
+    let place = Place::new("compare-diverged");
+    let data = "tiny.toml --data synth:rotor --seeds 1 --out out";
+    let wild = "--set model.family=classic --set model.num_residual_layers=16 --set train.lr=1 \
+                --set train.clip=0 --set train.warmup=0 --set train.steps=20";
+    let done = compare(&place, &format!("{data} {wild}"));
+    done.expect(7, &["ema, seed 0 failed", "4/4 kl=1e-1, seed 0", "nothing is left to compare"]);
+    for run in ["ema-s0", "fsq-s0", "kl1e-6-s0", "kl1e-1-s0"] {
+        let outcome = json(&place, &format!("out/runs/{run}/outcome.json"));
+        let failed = outcome["failed"].as_str().is_some_and(|why| why.contains("not finite"));
+        assert!(failed || run.starts_with("kl"), "{outcome}");
+    }
+}
+
+/// Ctrl-C ends the comparison, and the command that is printed goes on with it.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_in_a_comparison() {
+    let place = Place::new("compare-ctrl-c");
+    let line = "compare tiny.toml --data synth:rotor --device cpu --out out \
+                --set train.steps=1000000 --set train.eval_every=0";
+    let running = place.start("long", &line.split_whitespace().collect::<Vec<_>>());
+    super::wait_for("a step", || {
+        let metrics = place.path("out/runs/ema-s0/metrics.jsonl");
+        std::fs::read_to_string(metrics).is_ok_and(|text| text.contains("step"))
+    });
+    let pid = running.pid().to_string();
+    let status = std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap();
+    assert!(status.success());
+    let again = "everything is saved\n  help: continue with: vqforge compare --resume out\n";
+    let done = running.end().expect(130, &["stopped in ema, seed 0; ", again]);
+    assert!(!done.err.contains("train vqvae"), "{}", done.err);
+    assert!(place.path("out/runs/ema-s0/checkpoints/last.safetensors").exists());
 }
 
 #[test]
@@ -87,7 +159,15 @@ fn mistakes_are_told_before_anything_is_trained() {
     ] {
         compare(&place, &args).expect(2, &parts);
     }
-    for (flag, value) in [("--vq", "emma"), ("--vae", "kl=x"), ("--rule", "best")] {
+    for (flag, value) in [
+        ("--vq", "emma"),
+        ("--vq", ""),
+        ("--vq", "mvq16"),
+        ("--vae", "kl=x"),
+        ("--vae", "kl=1e-6,0.000001"),
+        ("--rule", "best"),
+        ("--margin", "nan"),
+    ] {
         let args = ["compare", "tiny.toml", "--data", "synth:rotor", flag, value];
         assert_eq!(place.run(&args).code, Some(2), "{flag} {value}");
     }
@@ -171,6 +251,48 @@ fn collapse_is_met() {
     let steps: Vec<_> =
         place.metrics("mended").iter().filter(|l| l["loss"].is_number()).cloned().collect();
     assert_eq!(steps.len(), 8);
+}
+
+/// Remedies that the other settings do not allow, or that change nothing, are passed over; one that is
+/// seen at the end only comes too late.
+#[test]
+fn remedies_that_do_not_fit() {
+    let place = Place::new("misfits");
+    images(&place.path("constant.npz"), [16, 64], || 128);
+    let args = "vqvae tiny.toml --data constant.npz --set train.steps=4 --set train.lanes=1 \
+                --set data.split.fraction=0.5 --auto-remedy";
+    let often = format!("{args} --set train.eval_every=2");
+    // No check can come more often than the reservoir fills.
+    let full = "--set quantiser.revive_every=30 --set quantiser.revive_reservoir=30";
+    let full = format!("{often} {full} --set quantiser.estimator=rotation --out full");
+    let scalar = "--set quantiser.kind=fsq --set quantiser.estimator=straight-through";
+    let anew = ["--set model.num_vq_embeddings=8", scalar].map(|s| format!("begins anew with {s}"));
+    let done = place.train(&full).expect(0, &[&anew[0], &anew[1]]);
+    assert_eq!(done.err.matches("begins anew").count(), 2, "{}", done.err);
+    for (kind, least) in [("fsq", "quantiser.fsq_levels"), ("bsq", "model.num_vq_embeddings=8")] {
+        let run = format!("{often} --set quantiser.kind={kind} --out {kind}");
+        let done = place.train(&run).expect(0, &["has collapsed"]);
+        assert!(!done.err.contains("quantiser.kind=fsq"), "{}", done.err);
+        assert_eq!(done.err.contains(least), kind == "bsq", "{}", done.err);
+    }
+    let late = format!("{args} --set train.eval_every=0 --out late");
+    let done = place.train(&late).expect(0, &["has collapsed", "too late to begin anew"]);
+    assert_eq!(done.out.trim(), "late");
+}
+
+/// Attempts share the steps of the process, and what was tried is remembered beyond it.
+#[test]
+fn attempts_are_one_run() {
+    let place = Place::new("attempts");
+    images(&place.path("constant.npz"), [16, 64], || 128);
+    let args = "vqvae tiny.toml --data constant.npz --set train.steps=8 --set train.eval_every=2 \
+                --set train.lanes=1 --set quantiser.revive_every=0 --set data.split.fraction=0.5";
+    let five = place.train(&format!("{args} --out run --auto-remedy --max-steps 5"));
+    let five = five.expect(75, &["stopped after step 1;"]);
+    assert_eq!(five.err.matches("begins anew").count(), 2, "{}", five.err);
+    let more = place.train("vqvae --resume run --auto-remedy --max-steps 2");
+    let more = more.expect(75, &["begins anew with --set quantiser.kind=fsq"]);
+    assert!(!more.err.contains("begins anew with --set quantiser.revive_every"), "{}", more.err);
 }
 
 /// A KL-VAE is trained, continued, told apart from a VQ-VAE, and refused as a tokenizer; the report of

@@ -245,6 +245,26 @@ fn nothing_moves_after_the_stop() {
     }
 }
 
+/// While the rate rises codes are left alone, too. The first check after that looks at what was chosen
+/// since the last one before it, not since the start.
+#[test]
+fn nothing_moves_during_the_warm_up() {
+    for (warmup, moves) in [("train.warmup=4", false), ("train.warmup=3", true)] {
+        let mut trial = Trial::new(&[&[warmup], TAU].concat(), 7, 0);
+        trial.bury(&[2]);
+        for _ in 0..3 {
+            trial.step();
+            trial.after();
+        }
+        trial.step();
+        let before = trial.codes();
+        trial.after();
+        assert_eq!(trial.codes() != before, moves, "{warmup}");
+        let (n, checked) = (trial.state(EMA_N), trial.state("ema_n_checked"));
+        assert_eq!(n, checked, "{warmup}");
+    }
+}
+
 /// Where only directions count, codes stay of length 1: those that moved and those that did not.
 #[test]
 fn directions_keep_their_length() {

@@ -66,8 +66,9 @@ pub fn begin(
     match snapshot {
         Some(snapshot) => session.restore(snapshot, job.kind())?,
         None => {
-            // A process killed before its first checkpoint may have left some.
-            folder.rewind_metrics(0)?;
+            // A process killed before its first checkpoint may have left some, and a run that begins
+            // anew under a remedy has more.
+            folder.begin_anew()?;
             choices::forget(folder)?;
         }
     }

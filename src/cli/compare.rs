@@ -2,82 +2,67 @@
 
 use super::begin::{Origin, begin};
 use super::common::{DeviceArgs, material, preparing};
-use serde::{Deserialize, Serialize};
+use super::protocol::{PROTOCOL, Protocol, read_json, write_json};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vqforge::compare::{
-    ArmSpec, Outcome, Pictures, assemble, examine, html, markdown, subjects, vae_arms, vq_arms,
+    ArmSpec, Outcome, Pictures, Standing, assemble, examine, html, markdown, standing, subjects,
 };
 use vqforge::config::Config;
 use vqforge::data::atomic::write_atomically;
-use vqforge::error::{Error, Result};
+use vqforge::error::{Error, Kind, Result};
 use vqforge::train::autoencoder::AutoencoderJob;
 use vqforge::train::checkpoint::Tensor;
 use vqforge::train::progress::clock;
+use vqforge::train::session::resume_command;
 use vqforge::train::{Console, Material, RunFolder, Snapshot, choices, stop};
 use vqforge::verdict::{Decision, Rule, Settings};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Settings that all arms share, TOML; a resumed comparison has its own copy
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// Override a setting: section.key=value
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    sets: Vec<String>,
+    pub(super) sets: Vec<String>,
     /// npz, npy, mat, a folder of PNG images, or synth:human, synth:rotor
     #[arg(long, value_name = "PATH")]
-    data: Option<String>,
-    /// Arms with codes: plain, gradient, ema, cosine, rotation, simvq, fsq, lfq, bsq, rvqN, mvqN
-    #[arg(long, default_value = "ema,fsq,simvq,rvq2")]
-    vq: String,
-    /// KL-VAEs by the weights of their divergence
-    #[arg(long, default_value = "kl=1e-6,1e-4,1e-2")]
-    vae: String,
-    /// How often each arm is trained, from different weights and batches
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
-    seeds: u64,
-    /// Which rule decides: literal, db or rate-matched; all are reported
-    #[arg(long, default_value = "db", value_parser = rule)]
-    rule: Rule,
-    /// The VQ-VAE must be better by more than this, under the rules in dB
-    #[arg(long, default_value_t = 0.0, value_name = "DB")]
-    margin: f64,
+    pub(super) data: Option<String>,
+    /// Arms with codes: plain, gradient, ema, cosine, rotation, simvq, fsq, lfq, bsq, rvqN, mvqN; default
+    /// ema,fsq,simvq,rvq2
+    #[arg(long)]
+    pub(super) vq: Option<String>,
+    /// KL-VAEs by the weights of their divergence; default kl=1e-6,1e-4,1e-2
+    #[arg(long)]
+    pub(super) vae: Option<String>,
+    /// How often each arm is trained, from different weights and batches; default 3
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub(super) seeds: Option<u64>,
+    /// Which rule decides: literal, db or rate-matched; all are reported; default db, or the one before
+    #[arg(long, value_parser = rule)]
+    pub(super) rule: Option<Rule>,
+    /// The VQ-VAE must be better by more than this, under the rules in dB; default 0, or as before
+    #[arg(long, value_name = "DB", value_parser = decibels, allow_negative_numbers = true)]
+    pub(super) margin: Option<f64>,
     /// Folder for the runs and the report; default runs/compare-NAME, NAME from the settings
     #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
+    pub(super) out: Option<PathBuf>,
     /// Continue an interrupted comparison, or with `auto` the one in --out if there is one
     #[arg(long, value_name = "auto|DIR")]
-    resume: Option<PathBuf>,
+    pub(super) resume: Option<PathBuf>,
     #[command(flatten)]
-    device: DeviceArgs,
+    pub(super) device: DeviceArgs,
 }
 
 fn rule(text: &str) -> std::result::Result<Rule, String> {
     Rule::parse(text).map_err(|_| "use literal, db or rate-matched".into())
 }
 
-/// Everything that decides the runs, kept in the folder.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Protocol {
-    /// All settings, TOML.
-    config: String,
-    data: String,
-    arms: Vec<ArmSpec>,
-    seeds: u64,
+fn decibels(text: &str) -> std::result::Result<f64, String> {
+    text.parse().ok().filter(|d: &f64| d.is_finite()).ok_or_else(|| "use a number of dB".into())
 }
 
-impl Protocol {
-    /// Is everything of `begun` in it, perhaps with further arms or seeds?
-    fn extends(&self, begun: &Protocol) -> bool {
-        self.config == begun.config
-            && self.data == begun.data
-            && self.seeds >= begun.seeds
-            && begun.arms.iter().all(|arm| self.arms.contains(arm))
-    }
-}
-
-const PROTOCOL: &str = "compare.json";
 const RUNS: &str = "runs";
 const OUTCOME: &str = "outcome.json";
 const SHOWN: &str = "shown.safetensors";
@@ -87,7 +72,7 @@ const COLUMNS: usize = 8;
 pub fn run(args: &Args) -> Result<Decision> {
     stop::install()?;
     let mut console = Console::new(args.device.quiet);
-    let (folder, protocol) = args.protocol()?;
+    let (folder, mut protocol) = args.protocol()?;
     let base = Config::parse(PROTOCOL, &protocol.config, &[])?;
     let device = args.device.announce(&mut console)?;
     let described = device.describe();
@@ -98,6 +83,7 @@ pub fn run(args: &Args) -> Result<Decision> {
             .at(&data.images.source)
             .help("hold images out: see data.split"));
     }
+    protocol.recognise(&data, &base, &folder)?;
     std::fs::create_dir_all(&folder)
         .map_err(|e| Error::disk("cannot create the folder").at_path(&folder).why(e))?;
     write_json(&folder.join(PROTOCOL), &protocol)?;
@@ -112,13 +98,15 @@ pub fn run(args: &Args) -> Result<Decision> {
     let started = std::time::Instant::now();
     let outcomes = study.outcomes()?;
     let people = subjects(&study.data.images, &base);
-    let settings = Settings { rule: args.rule, margin_db: args.margin, ..Settings::default() };
-    let result = assemble(&study.protocol.arms, &outcomes, &study.data, &people, &settings)?;
+    let Protocol { rule, margin: margin_db, .. } = study.protocol;
+    let settings = Settings { rule, margin_db, ..Settings::default() };
+    let Standing { arms, outcomes: judged, notes } = standing(&study.protocol.arms, &outcomes)?;
+    let mut result = assemble(&arms, &judged, &study.data, &people, &settings)?;
+    result.notes.extend(notes);
     let facts = study.facts(&base, &described, started.elapsed().as_secs_f64());
-    let pictures = study.pictures()?;
-    let arms = &study.protocol.arms;
-    let page = html(arms, &outcomes, &result, &pictures, &facts)?;
-    let text = markdown(arms, &outcomes, &result, &facts);
+    let pictures = study.pictures(&arms)?;
+    let page = html(&arms, &judged, &result, &pictures, &facts)?;
+    let text = markdown(&arms, &judged, &result, &facts);
     let folder = &study.folder;
     write_atomically(&folder.join("report.html"), |w| w.write_all(page.as_bytes()))?;
     write_atomically(&folder.join("report.md"), |w| w.write_all(text.as_bytes()))?;
@@ -134,53 +122,6 @@ pub fn run(args: &Args) -> Result<Decision> {
     study.console.line(&format!("{}: {reason}", result.verdict.decision.name()));
     super::print(&folder.join("report.html").display().to_string())?;
     Ok(result.verdict.decision)
-}
-
-impl Args {
-    /// The folder and what is to be done in it: new, or as it was begun.
-    fn protocol(&self) -> Result<(PathBuf, Protocol)> {
-        let auto = self.resume.as_deref() == Some(Path::new("auto"));
-        if let Some(folder) = self.resume.as_ref().filter(|_| !auto) {
-            return Ok((folder.clone(), read_json(&folder.join(PROTOCOL))?));
-        }
-        let path = self.config.as_deref().ok_or_else(|| {
-            Error::usage("no settings were given")
-                .help("name a TOML file, for example configs/radar_compare.toml")
-        })?;
-        let config = Config::load(Some(path), &self.sets)?;
-        let data = self.data.clone().ok_or_else(|| {
-            Error::usage("no data were given")
-                .help("--data FILE.npz, a folder of PNG images, or --data synth:rotor to try")
-        })?;
-        let folder = self
-            .out
-            .clone()
-            .unwrap_or_else(|| Path::new("runs").join(format!("compare-{}", config.name)));
-        let arms = [vq_arms(&self.vq)?, vae_arms(&self.vae)?].concat();
-        let protocol = Protocol { config: config.to_toml()?, data, arms, seeds: self.seeds };
-        let known = folder.join(PROTOCOL);
-        if !known.exists() {
-            RunFolder::vacant(Some(&folder), &config.name)?;
-            // Mistakes in an arm are told before anything is trained.
-            for arm in &protocol.arms {
-                Config::parse(&arm.name, &protocol.config, &arm.sets)?;
-            }
-            return Ok((folder, protocol));
-        }
-        if !auto {
-            return Err(Error::usage("there is a comparison already")
-                .at_path(&folder)
-                .help("continue it with --resume auto, or choose another --out"));
-        }
-        let begun: Protocol = read_json(&known)?;
-        if !protocol.extends(&begun) {
-            return Err(Error::usage("the comparison in this folder is another one")
-                .at_path(&folder)
-                .why("its settings or data differ, or it has arms or seeds that are missing here")
-                .help("continue it with --resume DIR alone, or choose another --out"));
-        }
-        Ok((folder, protocol))
-    }
 }
 
 /// A comparison under way.
@@ -207,7 +148,7 @@ impl Study<'_> {
                     true => read_json(&path.join(OUTCOME))?,
                     false => {
                         self.console.line(&format!("{number}/{all} {}, seed {seed}", arm.name));
-                        self.one(arm, seed, &path)?
+                        self.one(arm, seed, &path).or_else(|e| self.ended(arm, seed, &path, &e))?
                     }
                 };
                 outcomes.push(outcome);
@@ -222,9 +163,7 @@ impl Study<'_> {
 
     /// Trains one arm with one seed, from where it was stopped if it was, and examines it.
     fn one(&mut self, arm: &ArmSpec, seed: u64, path: &Path) -> Result<Outcome> {
-        let set = [format!("train.seed={seed}"), format!("name={}-s{seed}", arm.slug())];
-        let sets: Vec<String> = arm.sets.iter().cloned().chain(set).collect();
-        let config = Config::parse(&arm.name, &self.protocol.config, &sets)?;
+        let config = self.protocol.settings(arm, seed)?;
         let resumed = RunFolder::is_run(path);
         let folder = match resumed {
             true => RunFolder::open(path)?,
@@ -251,14 +190,35 @@ impl Study<'_> {
         Ok(outcome)
     }
 
+    /// One run that diverges must not keep the others from being judged: it is an outcome, too. A
+    /// Ctrl-C ends the comparison, not the run alone.
+    fn ended(&mut self, arm: &ArmSpec, seed: u64, path: &Path, error: &Error) -> Result<Outcome> {
+        let run = format!("{}, seed {seed}", arm.name);
+        match error.kind {
+            Kind::Diverged => {
+                let reason = error.to_string().lines().next().unwrap_or_default().to_string();
+                let again = format!("delete {} to train it again", path.display());
+                self.console.line(&format!("warning: {run} failed: {reason} (help: {again})"));
+                let outcome = Outcome::of_failure(&arm.name, seed, reason);
+                write_json(&path.join(OUTCOME), &outcome)?;
+                Ok(outcome)
+            }
+            Kind::Interrupted => {
+                Err(Error::new(error.kind, format!("stopped in {run}; everything is saved"))
+                    .help(resume_command("compare", &self.folder)))
+            }
+            _ => Err(error.clone()),
+        }
+    }
+
     /// The images shown in the report, and what the arms of the first seed made of them.
-    fn pictures(&self) -> Result<Pictures> {
+    fn pictures(&self, arms: &[ArmSpec]) -> Result<Pictures> {
         let (images, test) = (&self.data.images, &self.data.split.test);
         let rows: Vec<u32> = shown(test.len()).into_iter().map(|i| test[i]).collect();
         let mut originals = vec![0.0; rows.len() * images.image_len()];
         images.images(&rows, &mut originals);
         let mut made = vec![];
-        for arm in &self.protocol.arms {
+        for arm in arms {
             let kept = Snapshot::load(&self.run_folder(arm, 0).join(SHOWN))?;
             let tensor = kept.tensors.get("shown").map(|t| t.data.clone()).unwrap_or_default();
             made.push((arm.name.clone(), tensor));
@@ -294,20 +254,4 @@ fn any_checkpoint(run: &Path) -> bool {
     let entries = run.join(vqforge::train::folder::CHECKPOINTS).read_dir();
     let is = |path: &Path| path.extension().is_some_and(|e| e == "safetensors");
     entries.is_ok_and(|mut d| d.any(|f| f.is_ok_and(|f| is(&f.path()))))
-}
-
-fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value)
-        .map_err(|e| Error::failed("cannot write JSON").why(e))?;
-    write_atomically(path, |w| w.write_all(text.as_bytes()))
-}
-
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = std::fs::read_to_string(path).map_err(|e| {
-        Error::usage("there is no comparison here").at_path(path).why(e).help(
-            "name the folder of an interrupted `vqforge compare`, or start one with a TOML file",
-        )
-    })?;
-    serde_json::from_str(&text)
-        .map_err(|e| Error::disk("the comparison's file is damaged").at_path(path).why(e))
 }

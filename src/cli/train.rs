@@ -5,15 +5,20 @@ use super::common::{DeviceArgs, material, preparing};
 use super::resume::Start;
 use super::tuning;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 use vqforge::config::{Bottleneck, Config};
 use vqforge::data::{Dataset, Scale};
 use vqforge::device::tuner::Table;
-use vqforge::error::{Error, Result};
+use vqforge::error::{Error, Kind, Result};
+use vqforge::metrics::collapse::arguments;
 use vqforge::tape::Precision;
 use vqforge::train::autoencoder::AutoencoderJob;
 use vqforge::train::codes::{self, Tokenizer};
 use vqforge::train::diffusion::DiffusionJob;
-use vqforge::train::{Console, Job, Material, Pause, RunFolder, Session, Snapshot, choices, stop};
+use vqforge::train::session::resume_command;
+use vqforge::train::{
+    Console, Job, Material, Pause, Remedies, RunFolder, Session, Snapshot, choices, stop,
+};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -109,6 +114,12 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
     }
 }
 
+impl Common {
+    fn pause(&self) -> Pause {
+        Pause { steps: self.max_steps, seconds: self.time_limit }
+    }
+}
+
 fn autoencoder(
     args: &Common,
     bottleneck: Bottleneck,
@@ -127,29 +138,35 @@ fn autoencoder(
             .help("train vqvae wants \"vq\" there, train klvae \"kl\""));
     }
     let data = material(&start.config, &start.data, None, console)?;
-    let mut tried = vec![];
+    let mut remedies = Remedies::new(auto_remedy, start.snapshot.as_ref());
+    let (mut left, mut attempts) = (args.pause(), 0);
     loop {
+        let begun = Instant::now();
         let (config, name) = (start.config.clone(), start.data.clone());
         let device = args.device.announce_with(start.choices.as_ref(), console)?;
         let mut job = AutoencoderJob::new(config.clone(), data.clone())?;
-        if auto_remedy {
-            job.remedy_collapse(tried.clone());
-        }
+        job.remedies = remedies.clone();
         for warning in job.warnings() {
             console.line(&warning);
         }
         let session = job.session(device, None, &mut preparing(console))?;
-        let (run, anew) = finish(args, start, &data, session, &mut job, &mut |_| Ok(()), console)?;
-        let (Some(run), Some(setting)) = (run, anew) else { return Ok(()) };
-        console.line(&format!("the codebook has collapsed; the run begins anew with {setting}"));
-        let folder = RunFolder::open(&run)?;
-        folder.forget_checkpoints()?;
-        let change = setting.trim_start_matches("--set ").to_string();
-        let config = Config::parse("settings", &config.to_toml()?, &[change])?;
+        let before = start.run.clone().filter(|_| attempts > 0);
+        let ended = finish(args, start, left, &data, session, &mut job, &mut |_| Ok(()), console);
+        let ended = ended.map_err(|e| match before.filter(|_| e.kind == Kind::Interrupted) {
+            // Before the first step of an attempt the one before it is what can be continued.
+            Some(run) => e.help(resume_command(&format!("train {kind}"), &run)),
+            None => e,
+        })?;
+        let Some(Ended { run, steps, anew: Some(changes) }) = ended else { return Ok(()) };
+        let config = Config::parse("settings", &config.to_toml()?, &changes)?;
+        let how = arguments(&changes);
+        console.line(&format!("the codebook has collapsed; the run begins anew with {how}"));
+        let folder = Some(RunFolder::open(&run)?);
         let (snapshot, choices) = (None, None);
-        start =
-            Start { config, data: name, snapshot, folder: Some(folder), run: Some(run), choices };
-        tried.push(setting);
+        start = Start { config, data: name, snapshot, folder, run: Some(run), choices };
+        remedies.add(&changes);
+        attempts += 1;
+        left = left.after(steps, begun.elapsed().as_secs_f64());
     }
 }
 
@@ -181,7 +198,7 @@ fn diffusion(args: &Common, tokenizer: Option<&Path>, console: &mut Console) -> 
     let config = start.config.clone();
     let mut job = DiffusionJob::new(config, data.clone(), mine, numbers, Box::new(open))?;
     let session = job.session(device, None, &mut preparing(console))?;
-    finish(args, start, &data, session, &mut job, &mut keep, console).map(drop)
+    finish(args, start, args.pause(), &data, session, &mut job, &mut keep, console).map(drop)
 }
 
 /// Leaves in the folder of a diffusion what it was made from.
@@ -242,17 +259,28 @@ fn seen_as_by(
     tokenizer.scale()
 }
 
-/// Trains: from here on files are written, by `keep` those that the job wants in the folder. Gives the
-/// run folder, unless in a dry run, and the setting to change if the run should begin anew.
+/// How training ended.
+struct Ended {
+    run: PathBuf,
+    /// Steps done by this process.
+    steps: u64,
+    /// Changes of the settings with which the run should begin anew.
+    anew: Option<Vec<String>>,
+}
+
+/// Trains: from here on files are written, by `keep` those that the job wants in the folder. Nothing in
+/// a dry run.
+#[expect(clippy::too_many_arguments, reason = "what a run consists of, for two kinds of jobs")]
 fn finish(
     args: &Common,
     start: Start,
+    pause: Pause,
     data: &Material,
     mut session: Session,
     job: &mut dyn Job,
     keep: &mut dyn FnMut(&RunFolder) -> Result<()>,
     console: &mut Console,
-) -> Result<(Option<PathBuf>, Option<String>)> {
+) -> Result<Option<Ended>> {
     let stats = session.plan.stats;
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     console.line(&format!(
@@ -273,9 +301,9 @@ fn finish(
     }
     if args.dry_run {
         dry_run(session, job, start.snapshot.as_ref(), console)?;
-        return Ok((None, None));
+        return Ok(None);
     }
-    session.pause = Pause { steps: args.max_steps, seconds: args.time_limit };
+    session.pause = pause;
     let folder = match start.folder {
         Some(folder) => folder,
         None => RunFolder::create(args.out.as_deref(), &start.config.name)?,
@@ -292,11 +320,21 @@ fn finish(
             start.config.train.steps
         ));
     }
-    let anew = session.run(job, console)?.anew;
+    let first = session.step;
+    let finished = session.run(job, console)?;
+    let late = finished.steps >= start.config.train.steps;
+    if let Some(changes) = finished.anew.as_ref().filter(|_| late) {
+        console.line(&format!(
+            "warning: the collapse was seen at the last step, too late to begin anew (help: evaluate \
+             earlier with --set train.eval_every=N, or start another run with {})",
+            arguments(changes)
+        ));
+    }
+    let anew = finished.anew.filter(|_| !late);
     if anew.is_none() {
         super::print(&path.display().to_string())?;
     }
-    Ok((Some(path), anew))
+    Ok(Some(Ended { run: path, steps: finished.steps - first, anew }))
 }
 
 fn dry_run(

@@ -79,11 +79,13 @@ pub fn vae_arms(list: &str) -> Result<Vec<ArmSpec>> {
         .map(|text| {
             let number = text.strip_prefix("kl=").unwrap_or(text);
             let weight = number.parse::<f64>().ok().filter(|w| (0.0..=100.0).contains(w));
-            weight.ok_or_else(|| {
+            let weight = weight.ok_or_else(|| {
                 Error::usage(format!("{text:?} is no weight of the divergence"))
                     .at("--vae")
                     .help("write kl=1e-6,1e-4,1e-2: numbers from 0 to 100")
             })?;
+            // One weight has one name, however it is written; the sum turns -0 into 0.
+            let number = format!("{:e}", weight + 0.0);
             let sets = vec!["model.bottleneck=kl".into(), format!("kl.weight={number}")];
             Ok(ArmSpec { name: format!("kl={number}"), kind: ArmKind::Vae, sets })
         })
@@ -116,8 +118,12 @@ mod tests {
         let all: Vec<_> = VQ.iter().map(|(name, _)| *name).chain(["rvq2", "mvq2"]).collect();
         let arms = vq_arms(&all.join(",")).unwrap();
         assert_eq!(arms.len(), all.len());
-        for arm in arms.iter().chain(&vae_arms("kl=1e-6, 1e-4").unwrap()) {
-            Config::parse("arm", "", &arm.sets).unwrap();
+        let vaes = vae_arms("kl=1e-6, 0.0001, kl=1e+0, 25, -0, 1.5E-3").unwrap();
+        let names: Vec<_> = vaes.iter().map(|arm| arm.name.as_str()).collect();
+        assert_eq!(names, ["kl=1e-6", "kl=1e-4", "kl=1e0", "kl=2.5e1", "kl=0e0", "kl=1.5e-3"]);
+        for arm in arms.iter().chain(&vaes) {
+            let name = format!("name={}", arm.slug());
+            Config::parse("arm", "", &[&arm.sets[..], &[name]].concat()).unwrap();
             assert!(arm.slug().chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c)));
         }
         let kinds: Vec<_> = vq_arms("ema,rvq3,mvq4").unwrap().iter().map(|a| a.kind).collect();
@@ -129,7 +135,7 @@ mod tests {
         for bad in ["emma", "rvq1", "rvq", "mvq99", "ema,ema"] {
             assert_eq!(vq_arms(bad).unwrap_err().exit_code(), 2, "{bad}");
         }
-        for bad in ["kl=x", "-1", "kl=1e-6,kl=1e-6", "nan"] {
+        for bad in ["kl=x", "-1", "kl=1e-6,kl=1e-6", "kl=1e-6,0.000001", "0,-0", "nan"] {
             assert_eq!(vae_arms(bad).unwrap_err().exit_code(), 2, "{bad}");
         }
         assert_eq!(vq_arms("").unwrap(), []);

@@ -193,6 +193,7 @@ mod tests {
             counts: vec![],
             scores: (0..4).map(|i| scored(psnr + 0.001 * seed as f64, i)).collect(),
             envelopes: vec![],
+            failed: None,
             dynamic_range_db: None,
         };
         vec![one(0), one(1)]

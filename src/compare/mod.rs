@@ -9,6 +9,6 @@ mod subjects;
 
 pub use arms::{ArmSpec, vae_arms, vq_arms};
 pub use assemble::{Assembled, assemble};
-pub use outcome::{Outcome, examine};
+pub use outcome::{Outcome, Standing, examine, standing};
 pub use report::{Pictures, html, markdown};
 pub use subjects::subjects;

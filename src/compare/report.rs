@@ -371,6 +371,7 @@ mod tests {
             counts: vec![],
             scores: quality.score(&images, &made),
             envelopes: quality.envelopes(),
+            failed: None,
             dynamic_range_db: range_db,
         }
     }

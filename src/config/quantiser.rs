@@ -82,7 +82,7 @@ pub struct Quantiser {
     pub kmeans_iters: usize,
     /// Latents the initial codebook is fitted on.
     pub kmeans_samples: usize,
-    /// Steps between checks for dead codes; 0 never checks.
+    /// Steps between checks for dead codes, which begin after `train.warmup`; 0 never checks.
     pub revive_every: u64,
     /// A code is dead if it was chosen less than this share of the uniform frequency since the last
     /// check.
@@ -134,6 +134,12 @@ impl Quantiser {
     /// Codes a place of the latent grid.
     pub fn heads(&self) -> usize {
         self.residual_levels * self.num_codebooks
+    }
+
+    /// The published grid of the most codes, but of no more than `most`.
+    pub fn grid_within(most: usize) -> Option<&'static [usize]> {
+        let codes = |grid: &&[usize]| grid.iter().product::<usize>();
+        GRIDS.into_iter().filter(|grid| codes(grid) <= most).max_by_key(codes)
     }
 
     /// Writes into the settings what follows from others: the grid of `fsq`, and for kinds whose

@@ -11,6 +11,9 @@ use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// How the names of event files begin.
+pub const EVENT_FILES: &str = "events.out.tfevents.";
+
 /// Seconds since 1970.
 pub type Clock = fn() -> f64;
 
@@ -128,7 +131,7 @@ impl EventWriter {
 fn new_file(folder: &Path, seconds: f64) -> Result<(PathBuf, File)> {
     let process = std::process::id();
     for n in 0u32.. {
-        let name = format!("events.out.tfevents.{:010}.vqforge.{process}.{n}", seconds as u64);
+        let name = format!("{EVENT_FILES}{:010}.vqforge.{process}.{n}", seconds as u64);
         let path = folder.join(name);
         match OpenOptions::new().write(true).create_new(true).open(&path) {
             Ok(file) => return Ok((path, file)),

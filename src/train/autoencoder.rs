@@ -5,12 +5,14 @@ use super::codes::fill_batch_with;
 use super::critic::{self, Critic, HEARD};
 use super::evaluation::Evaluation;
 use super::monitor::Monitor;
+use super::remedies::Remedies;
 use super::session::Numbers;
 use super::{Console, Job, Material, RunFolder, Session, Snapshot, optimiser};
 use crate::config::{Augment, Bottleneck, Config};
 use crate::data::batches::BatchOrder;
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::metrics::collapse::{TOKENS_PER_CODE, supported_codes};
 use crate::model::autoencoder::{self, Pass};
 use crate::model::losses::{FOREGROUND, Term, foreground_mask};
 use crate::model::quantiser::{self, Book, LEVEL, of_head};
@@ -44,8 +46,8 @@ pub struct AutoencoderJob {
     /// Name and weight of the summands of the loss.
     weights: Vec<(String, f32)>,
     critic: Option<Critic>,
-    /// Kinds of remedies that may not be tried (again); none are tried unless this is there.
-    tried: Option<Vec<String>>,
+    /// Against a collapse of the codebook.
+    pub remedies: Remedies,
     /// Of the codes in the last evaluation.
     pub(super) monitor: Monitor,
     /// Changes of training images.
@@ -121,7 +123,7 @@ impl AutoencoderJob {
             books: pass.searches.into_iter().map(|s| s.book).collect(),
             weights: pass.terms.into_iter().map(|t| (t.name, t.weight)).collect(),
             critic: None,
-            tried: None,
+            remedies: Remedies::default(),
             monitor: Monitor::default(),
             foreground: vec![],
         })
@@ -138,23 +140,18 @@ impl AutoencoderJob {
 
     /// What the user should know before a run starts.
     pub fn warnings(&self) -> Vec<String> {
-        let k = self.config.model.num_vq_embeddings;
-        let tokens = self.data.split.train.len() * self.tokens;
+        let k = self.config.model.num_vq_embeddings as u64;
+        let tokens = (self.data.split.train.len() * self.tokens) as u64;
         let learned = self.config.quantiser.kind.has_book();
-        if self.config.model.bottleneck == Bottleneck::Kl || !learned || k * 20 <= tokens {
+        let enough = k * TOKENS_PER_CODE <= tokens;
+        if self.config.model.bottleneck == Bottleneck::Kl || !learned || enough {
             return vec![];
         }
         vec![format!(
-            "warning: {k} codes for {tokens} training tokens: fewer than 20 tokens a code cannot \
-             fill the codebook (help: --set model.num_vq_embeddings={})",
-            (tokens / 20).max(2).next_power_of_two() / 2
+            "warning: {k} codes for {tokens} training tokens: fewer than {TOKENS_PER_CODE} tokens a \
+             code cannot fill the codebook (help: --set model.num_vq_embeddings={})",
+            supported_codes(tokens)
         )]
-    }
-
-    /// Lets the run begin anew under a remedy where the codebook collapses, but none of those whose
-    /// settings are in `tried`.
-    pub fn remedy_collapse(&mut self, tried: Vec<String>) {
-        self.tried = Some(tried);
     }
 
     /// Compiles the training and evaluation plans on `device`.
@@ -264,10 +261,11 @@ impl Job for AutoencoderJob {
 
     fn meta(&self) -> Vec<(String, String)> {
         let images = &self.data.images;
-        vec![
+        let facts = [
             ("scale".into(), serde_json::json!(images.scale).to_string()),
             ("provenance".into(), serde_json::json!(images.provenance()).to_string()),
-        ]
+        ];
+        facts.into_iter().chain(self.remedies.meta()).collect()
     }
 
     fn start(&mut self, session: &mut Session, console: &mut Console) -> Result<()> {
@@ -348,9 +346,9 @@ impl Job for AutoencoderJob {
         self.diagnoses()
     }
 
-    fn anew(&mut self) -> Option<String> {
-        let tried = self.tried.as_ref()?;
-        self.remedy(tried).map(|remedy| remedy.setting)
+    fn anew(&self) -> Option<Vec<String>> {
+        let remedy = if self.remedies.allowed { self.remedy() } else { None };
+        remedy.map(|remedy| remedy.changes)
     }
 
     fn best(&self) -> (&'static str, bool) {

@@ -66,6 +66,9 @@ impl AutoencoderJob {
     }
 
     /// Runs the evaluation plan over `rows`; `see` gets a batch at a time, in order.
+    ///
+    /// Ctrl-C does not end it: in a run the step that it belongs to is yet to be saved. Elsewhere `see`
+    /// may say so.
     pub fn run_evaluation(
         &mut self,
         store: &mut Store,
@@ -84,7 +87,6 @@ impl AutoencoderJob {
         let (input, image) = (plan.input("x")?, plan.output("image")?);
         let to_unit = |v: &mut f32| *v = (*v * 0.5 + 0.5).clamp(0.0, 1.0);
         for (turn, chunk) in rows.chunks(micro).enumerate() {
-            super::stop::check()?;
             fill_batch(data, chunk, &mut evaluation.pixels);
             store.write_f32(input, &evaluation.pixels)?;
             let scalars = StepScalars {

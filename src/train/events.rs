@@ -1,6 +1,7 @@
 //! What a run tells TensorBoard: every line of its metrics, and its pictures.
 
 use crate::error::{Error, Result};
+use crate::report::tensorboard::EVENT_FILES;
 use crate::report::{EVAL, EventWriter, History, codes, encode};
 use serde_json::Value;
 use std::path::Path;
@@ -61,6 +62,13 @@ impl Events {
             self.writer(folder)?.image(step, name, &png)?;
         }
         Ok(())
+    }
+
+    /// Are there event files of earlier processes?
+    pub fn any(folder: &Path) -> bool {
+        let entries = folder.read_dir().into_iter().flatten().flatten();
+        let mut names = entries.map(|entry| entry.file_name());
+        names.any(|name| name.to_string_lossy().starts_with(EVENT_FILES))
     }
 
     pub fn flush(&mut self) -> Result<()> {

@@ -24,6 +24,8 @@ pub struct RunFolder {
     /// The step up to which a continued run keeps the lines that are there, and its own so far.
     rewound: Option<(u64, String)>,
     events: Events,
+    /// The checkpoints are of an attempt that was given up.
+    abandoned: bool,
     /// Held for as long as the run lives.
     _lock: File,
 }
@@ -100,18 +102,41 @@ impl RunFolder {
         remove_leftovers(&path);
         let metrics = path.join(METRICS);
         let metrics = OpenOptions::new().create(true).append(true).open(metrics).map_err(bad)?;
-        Ok(RunFolder { path, metrics, rewound: None, events: Events::default(), _lock: lock })
+        Ok(RunFolder {
+            path,
+            metrics,
+            rewound: None,
+            events: Events::default(),
+            abandoned: false,
+            _lock: lock,
+        })
     }
 
-    /// Removes the checkpoints: the run begins anew.
-    pub fn forget_checkpoints(&self) -> Result<()> {
-        let folder = self.file(CHECKPOINTS);
+    /// The run begins anew: gives up what was done in the folder so far. Pictures go at once, metrics and
+    /// checkpoints when there is something to take their place, so that until then the run can be
+    /// continued from them.
+    pub fn begin_anew(&mut self) -> Result<()> {
+        self.remove(SAMPLES, "png")?;
+        self.abandoned = true;
+        self.rewind_metrics(0)
+    }
+
+    /// Before a checkpoint is written: removes those of an attempt that was given up.
+    pub fn forget_abandoned(&mut self) -> Result<()> {
+        match std::mem::take(&mut self.abandoned) {
+            true => self.remove(CHECKPOINTS, "safetensors"),
+            false => Ok(()),
+        }
+    }
+
+    fn remove(&self, folder: &str, end: &str) -> Result<()> {
+        let folder = self.file(folder);
         let bad = |e: std::io::Error| {
-            Error::disk("an old checkpoint cannot be removed").at_path(&folder).why(e)
+            Error::disk("what an abandoned attempt left cannot be removed").at_path(&folder).why(e)
         };
         for entry in folder.read_dir().map_err(bad)? {
             let path = entry.map_err(bad)?.path();
-            if path.extension().is_some_and(|e| e == "safetensors") {
+            if path.extension().is_some_and(|e| e == end) {
                 std::fs::remove_file(path).map_err(bad)?;
             }
         }
@@ -183,7 +208,9 @@ impl RunFolder {
     /// [`sync_metrics`](Self::sync_metrics), for until its first checkpoint the run may still be
     /// continued from a later one. Lines told in between wait in memory.
     pub fn rewind_metrics(&mut self, step: u64) -> Result<()> {
-        self.events.continued = Some(step).filter(|&step| step > 0);
+        // A run that begins anew also takes back what was told before.
+        let told = || Events::any(&self.path);
+        self.events.continued = (step > 0 || told()).then_some(step);
         let (all, kept) = self.metrics_until(step)?;
         self.rewound = (kept.as_bytes() != all).then(|| (step, String::new()));
         Ok(())
@@ -270,6 +297,28 @@ mod tests {
         std::fs::write(&leftover, "half").unwrap();
         RunFolder::open(&path).unwrap();
         assert!(!leftover.exists());
+    }
+
+    #[test]
+    fn a_run_that_begins_anew_takes_back_what_it_told() {
+        let dir = Scratch::new("anew");
+        let path = dir.path("run");
+        let mut run = RunFolder::create(Some(&path), "x").unwrap();
+        run.begin_anew().unwrap();
+        assert_eq!(run.events.continued, None, "nothing was told before");
+        run.metric(&serde_json::json!({ "step": 1, "loss": 1 })).unwrap();
+        drop(run);
+        let mut run = RunFolder::open(&path).unwrap();
+        let [checkpoint, picture] =
+            ["checkpoints/last.safetensors", "samples/recon_00001.png"].map(|f| path.join(f));
+        [&checkpoint, &picture].iter().for_each(|file| std::fs::write(file, "old").unwrap());
+        run.forget_abandoned().unwrap();
+        assert!(checkpoint.exists() && picture.exists(), "the run was not given up");
+        run.begin_anew().unwrap();
+        assert_eq!(run.events.continued, Some(0));
+        assert!(checkpoint.exists() && !picture.exists());
+        run.forget_abandoned().unwrap();
+        assert!(!checkpoint.exists());
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod generate;
 mod monitor;
 pub mod progress;
 mod rate;
+mod remedies;
 pub mod resume;
 mod revival;
 pub mod session;
@@ -27,6 +28,7 @@ pub use checkpoint::Snapshot;
 pub use console::Console;
 pub use folder::RunFolder;
 pub use rate::{learning_rate, optimiser, step_scalars};
+pub use remedies::Remedies;
 pub use session::{Job, Pause, Session};
 
 use crate::data::Dataset;

@@ -7,7 +7,7 @@
 use super::autoencoder::AutoencoderJob;
 use crate::config::Bottleneck;
 use crate::error::Result;
-use crate::metrics::collapse::{Codebook, Diagnosis, Remedy};
+use crate::metrics::collapse::{Diagnosis, Remedy, arguments};
 use crate::metrics::{HeadUsage, Usage};
 use crate::model::quantiser::of_head;
 use crate::plan::Store;
@@ -44,23 +44,7 @@ impl Monitor {
     }
 }
 
-/// `quantiser.revive_every` of `--set quantiser.revive_every=25`.
-fn key(setting: &str) -> &str {
-    setting.trim_start_matches("--set ").split('=').next().unwrap_or(setting)
-}
-
 impl AutoencoderJob {
-    /// What the remedies depend on.
-    fn codebook(&self) -> Codebook {
-        let q = &self.config.quantiser;
-        let tokens = (self.data.split.train.len() * self.tokens) as u64;
-        Codebook {
-            revive_every: q.kind.has_book().then_some(q.revive_every),
-            training_tokens: Some(tokens),
-            dim: self.config.model.vq_embed_dim / q.num_codebooks.max(1),
-        }
-    }
-
     /// Counts the codes of images that are trained on, spread over all of them.
     pub(super) fn count_training(&mut self, store: &mut Store) -> Result<()> {
         self.monitor.evaluations += 1;
@@ -98,15 +82,11 @@ impl AutoencoderJob {
         if entries.is_empty() { serde_json::Value::Null } else { entries.into() }
     }
 
-    /// The first thing to try against a collapse that the last evaluation showed, none of whose
-    /// settings are in `tried`.
-    pub(super) fn remedy(&self, tried: &[String]) -> Option<Remedy> {
+    /// The first thing to try against a collapse that the last evaluation showed.
+    pub(super) fn remedy(&self) -> Option<Remedy> {
         let codebook = self.codebook();
         self.monitor.judged().iter().find_map(|usage| match usage.diagnose(&codebook) {
-            Diagnosis::Collapsed { remedies, .. } => {
-                let new = |r: &Remedy| !tried.iter().any(|t| key(t) == key(&r.setting));
-                remedies.into_iter().find(new)
-            }
+            Diagnosis::Collapsed { remedies, .. } => self.first_useful(remedies),
             _ => None,
         })
     }
@@ -139,8 +119,8 @@ impl AutoencoderJob {
                     let seen: Vec<_> = symptoms.iter().map(ToString::to_string).collect();
                     let (which, seen) = (name(number), seen.join(", "));
                     let mut line = format!("warning: the {which} has collapsed: {seen}");
-                    if let Some(Remedy { setting, why }) = remedies.first() {
-                        line.push_str(&format!(" (help: {setting}; {why})"));
+                    if let Some(Remedy { changes, why }) = self.first_useful(remedies) {
+                        line.push_str(&format!(" (help: {}; {why})", arguments(&changes)));
                     }
                     lines.push(line);
                 }
@@ -232,8 +212,8 @@ mod tests {
             job.diagnoses().into_iter().filter(|l| l.starts_with("warning")).collect();
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(warnings[0].contains("codebook 1 has collapsed"), "{warnings:?}");
-        assert!(job.remedy(&[]).is_some());
+        assert!(job.remedy().is_some());
         job.monitor.training = counted([&even, &even]);
-        assert!(job.remedy(&[]).is_none());
+        assert!(job.remedy().is_none());
     }
 }

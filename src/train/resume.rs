@@ -1,8 +1,8 @@
 //! What may change when a run is continued: shapes may not, rates may and are said.
 
 use super::Snapshot;
-use crate::config::diff::{Change, changes};
-use crate::config::{Config, RateSchedule};
+use crate::config::diff::changes;
+use crate::config::{Config, Family, QuantiserKind, RateSchedule};
 use crate::error::{Error, Result};
 
 /// Keys that decide the shapes of a model, by the kind of run they concern.
@@ -44,13 +44,18 @@ const RHYTHM: &[&str] = &[
 /// Lines to tell before a run goes on under `new` settings: every key that differs from `old`.
 ///
 /// # Errors
-/// A changed shape (exit 2): the weights do not fit.
+/// A change with which the checkpoint does not fit (exit 2).
 pub fn differences(kind: &str, old: &Config, new: &Config) -> Result<Vec<String>> {
     let mut lines = vec![];
-    let shapes = SHAPES.iter().find(|(of, _)| *of == kind).map_or(&[][..], |(_, keys)| keys);
     for change in changes(old, new)? {
-        if shapes.contains(&&*change.key) {
-            return Err(reshaped(&change));
+        if let Some(why) = unfit(kind, &change.key, old, new) {
+            return Err(Error::usage(format!(
+                "{} cannot change when a run is continued",
+                change.key
+            ))
+            .at(change)
+            .why(why)
+            .help("leave the key as it was, or start another run without --resume"));
         }
         // A cosine reaches down to zero at the end of the run, wherever that is.
         let later_end = change.key == "train.steps" && new.train.schedule == RateSchedule::Constant;
@@ -62,12 +67,41 @@ pub fn differences(kind: &str, old: &Config, new: &Config) -> Result<Vec<String>
     Ok(lines)
 }
 
-fn reshaped(change: &Change) -> Error {
-    let part = if change.key == "quantiser.kind" { "codebook" } else { "model" };
-    Error::usage(format!("{} cannot change when a run is continued", change.key))
-        .at(change)
-        .why(format!("the checkpoint holds a {part} of other shapes"))
-        .help("leave the key as it was, or start another run without --resume")
+/// Why a run cannot go on with another value of `key`: the checkpoint holds tensors of other shapes, or
+/// does not hold all of them. `None` if it can.
+fn unfit(kind: &str, key: &str, old: &Config, new: &Config) -> Option<String> {
+    let shapes = SHAPES.iter().find(|(of, _)| *of == kind).map_or(&[][..], |(_, keys)| keys);
+    if shapes.contains(&key) {
+        let part = if key == "quantiser.kind" { "codebook" } else { "model" };
+        return Some(format!("the checkpoint holds a {part} of other shapes"));
+    }
+    if kind == "diffusion" {
+        return None;
+    }
+    let switched = |what: &str, weight: fn(&Config) -> f64| {
+        let has = if weight(old) > 0.0 { "a" } else { "no" };
+        ((weight(old) > 0.0) != (weight(new) > 0.0))
+            .then(|| format!("the checkpoint holds {has} {what}"))
+    };
+    let q = &old.quantiser;
+    match key {
+        // The other families have no residual stack of these.
+        "model.num_residual_layers" | "model.num_residual_hiddens" => {
+            let classic = old.model.family == Family::Classic;
+            classic.then(|| "the checkpoint holds a model of other shapes".into())
+        }
+        "loss.adversarial.weight" => switched("discriminator", |c| c.loss.adversarial.weight),
+        "loss.adversarial.layers" | "loss.adversarial.width" => {
+            let both = [old, new].iter().all(|c| c.loss.adversarial.weight > 0.0);
+            both.then(|| "the checkpoint holds a discriminator of other shapes".into())
+        }
+        "loss.perceptual.weight" => switched("perceptual network", |c| c.loss.perceptual.weight),
+        "quantiser.revive_every" => {
+            let uncounted = q.kind == QuantiserKind::Gradient && q.revive_every == 0;
+            uncounted.then(|| "the checkpoint does not say how often its codes were chosen".into())
+        }
+        _ => None,
+    }
 }
 
 /// Lines about facts other than settings, such as the hash of the data, that `snapshot` knows and
@@ -106,6 +140,44 @@ mod tests {
             differences("vqvae", &old, &config(&["train.lr=1e-4", "checkpoint.every=5"])).unwrap();
         assert!(lines[0].starts_with("changed: checkpoint.every 60.0 -> 5"), "{lines:?}");
         assert!(lines[1].starts_with("warning: changed: train.lr 0.0003 -> 0.0001"), "{lines:?}");
+    }
+
+    /// What comes with other tensors is refused, and only where it does.
+    #[test]
+    fn parts_come_and_go_with_their_settings() {
+        let gradient = "quantiser.kind=gradient";
+        let adversarial = "loss.adversarial.weight=1";
+        let (layers, perceptual) = ("loss.adversarial.layers=2", "loss.perceptual.weight=0.1");
+        for (before, after, refused) in [
+            (vec!["model.family=classic"], "model.num_residual_layers=1", true),
+            (vec!["model.family=classic"], "model.num_residual_hiddens=8", true),
+            (vec![], "model.num_residual_layers=1", false),
+            (vec![], adversarial, true),
+            (vec![], perceptual, true),
+            (vec![], layers, false),
+            (vec![adversarial], layers, true),
+            (vec![adversarial], "loss.adversarial.width=8", true),
+            (vec![adversarial], "loss.adversarial.start=7", false),
+            (vec![gradient, "quantiser.revive_every=0"], "quantiser.revive_every=25", true),
+            (vec![gradient], "quantiser.revive_every=0", false),
+            (vec!["quantiser.revive_every=0"], "quantiser.revive_every=25", false),
+        ] {
+            let key = after.split('=').next().unwrap();
+            let others = before.iter().filter(|set| !set.starts_with(key)).copied();
+            let with: Vec<&str> = others.chain([after]).collect();
+            let (old, new) = (config(&before), config(&with));
+            let found = differences("vqvae", &old, &new);
+            assert_eq!(found.is_err(), refused, "{before:?}, {after}: {found:?}");
+            if let Err(error) = found {
+                assert_eq!(error.exit_code(), 2);
+                assert!(error.to_string().contains("the checkpoint"), "{error}");
+            }
+            // Neither a loss nor a book of the autoencoder is in a diffusion.
+            assert!(differences("diffusion", &old, &new).is_ok(), "{after}");
+        }
+        let (on, off) = (config(&[adversarial, perceptual]), config(&[]));
+        let error = differences("vqvae", &on, &off).unwrap_err().to_string();
+        assert!(error.contains("the checkpoint holds a discriminator"), "{error}");
     }
 
     #[test]

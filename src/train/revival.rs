@@ -30,6 +30,9 @@ impl AutoencoderJob {
     }
 
     /// After a step: gathers latents, or checks for dead codes, if it is time for that.
+    ///
+    /// While the rate rises encoder and codes have hardly moved yet, and which codes are chosen says
+    /// little: checks then only take note of the counts.
     pub(super) fn look_after(
         &self,
         store: &mut Store,
@@ -37,15 +40,21 @@ impl AutoencoderJob {
         step: u64,
         head: usize,
     ) -> Result<()> {
-        let q = &self.config.quantiser;
-        let done = step + 1;
-        let open = (done as f64) < q.revive_stop * self.config.train.steps as f64;
-        if q.revive_every == 0 || !q.kind.has_book() || !open {
+        let (q, train) = (&self.config.quantiser, &self.config.train);
+        if q.revive_every == 0 || !q.kind.has_book() {
             return Ok(());
         }
         // 1: the step of the check; 2: the one before it.
         let turn = q.revive_every - step % q.revive_every;
+        // Steps that are done at the check.
+        let done = step + turn;
         let book = &self.books[head];
+        if done as f64 >= q.revive_stop * train.steps as f64 {
+            return Ok(());
+        }
+        if done <= train.warmup {
+            return if turn == 1 { self.note_counts(store, book) } else { Ok(()) };
+        }
         if turn <= q.revive_reservoir && q.revive_reservoir > 1 {
             self.gather(store, plan, step, turn, book)?;
         }
@@ -53,6 +62,14 @@ impl AutoencoderJob {
             1 => self.revive(store, plan, step, book),
             _ => Ok(()),
         }
+    }
+
+    /// Remembers the moving counts, of which the next check takes what was added since.
+    fn note_counts(&self, store: &mut Store, book: &Book) -> Result<()> {
+        let counts = store.find_state(&book.state(EMA_N))?;
+        let counts = store.read_f32(counts)?;
+        let checked = store.state(&book.state(CHECKED), book.k)?;
+        store.write_f32(checked, &counts)
     }
 
     /// Latents a step that the reservoir takes: all of them would be the copy of the step.

@@ -67,9 +67,9 @@ pub trait Job {
     fn remarks(&self) -> Vec<String> {
         vec![]
     }
-    /// A change of the settings with which the run should begin anew, after an evaluation that showed
-    /// it to be lost.
-    fn anew(&mut self) -> Option<String> {
+    /// Changes of the settings, `section.key=value`, with which the run should begin anew, after an
+    /// evaluation that showed it to be lost.
+    fn anew(&self) -> Option<Vec<String>> {
         None
     }
     /// The metric that names the best checkpoint, and whether more is better.
@@ -104,14 +104,25 @@ pub struct Pause {
     pub seconds: Option<f64>,
 }
 
+impl Pause {
+    /// What is left of it after so many steps and seconds: one step at the least, so that there is
+    /// something to resume.
+    pub fn after(self, steps: u64, seconds: f64) -> Self {
+        Pause {
+            steps: self.steps.map(|most| most.saturating_sub(steps).max(1)),
+            seconds: self.seconds.map(|most| (most - seconds).max(0.0)),
+        }
+    }
+}
+
 /// How [`Session::run`] ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finished {
     pub steps: u64,
     pub loss: f64,
     pub metrics: Numbers,
-    /// The run ended before its time: it should begin anew with this setting changed.
-    pub anew: Option<String>,
+    /// The run should begin anew with these settings changed, and ended where that was seen.
+    pub anew: Option<Vec<String>>,
 }
 
 impl Session {
@@ -182,21 +193,23 @@ impl Session {
         let (mut saved, mut shown) = (Instant::now(), Instant::now());
         let mut loss = f64::NAN;
         let mut numbers: Numbers = vec![];
+        let mut anew = None;
         while self.step < train.steps {
             self.advance(job)?;
             let step = self.step;
             let due = |every: u64| every > 0 && step.is_multiple_of(every);
             let last = step == train.steps;
-            let stopping = self.stopping(step - first, &progress);
+            let mut stopping = self.stopping(step - first, &progress);
             let evaluating = last || due(train.eval_every);
-            let saving = last
+            let drawing = self.folder.is_some() && (last || due(train.sample_every));
+            let mut saving = last
                 || stopping.is_some()
                 || evaluating
                 || saved.elapsed().as_secs_f64() >= self.config.checkpoint.every;
             let full = step - logged >= RING_ROWS as u64;
             let showing =
                 step == first + 1 || due(train.log_every) || shown.elapsed() >= SHOW_EVERY;
-            if showing || full || saving {
+            if showing || full || saving || drawing {
                 loss = self.log(job, logged, &progress)?;
                 logged = step;
                 shown = Instant::now();
@@ -208,12 +221,15 @@ impl Session {
                 console.progress(&format!("step {step}: evaluating on the held-out part"));
                 (numbers, better) = self.evaluate(job, console)?;
             }
-            if (last || due(train.sample_every))
-                && let Some(folder) = &mut self.folder
-            {
+            if let Some(folder) = self.folder.as_mut().filter(|_| drawing) {
                 job.pictures(&mut self.store, &folder.file(SAMPLES), step)?;
                 folder.pictured(step)?;
                 self.keep_choices(job)?;
+            }
+            if evaluating || drawing {
+                // They take a while: a Ctrl-C in them ends the run after this step, not the next.
+                stopping = stopping.or_else(|| self.stopping(step - first, &progress));
+                saving |= stopping.is_some();
             }
             if saving {
                 self.save(job, better, evaluating)?;
@@ -222,8 +238,9 @@ impl Session {
             if let Some(folder) = self.folder.as_ref().filter(|_| evaluating) {
                 report::write_results(folder.path())?;
             }
-            if let Some(setting) = job.anew().filter(|_| evaluating && !last) {
-                return Ok(Finished { steps: step, loss, metrics: numbers, anew: Some(setting) });
+            anew = if evaluating { job.anew() } else { None };
+            if anew.is_some() && stopping != Some(Kind::Interrupted) {
+                break;
             }
             if let Some(kind) = stopping.filter(|_| !last) {
                 return Err(self.stopped(kind, job.kind()));
@@ -232,7 +249,7 @@ impl Session {
         if first < self.step {
             console.milestone(&progress.line(self.step, loss, &numbers));
         }
-        Ok(Finished { steps: self.step, loss, metrics: numbers, anew: None })
+        Ok(Finished { steps: self.step, loss, metrics: numbers, anew })
     }
 
     /// Why the run is to stop after this step, the `done`-th of this process.
@@ -249,7 +266,7 @@ impl Session {
         let error =
             Error::new(kind, format!("stopped after step {}; everything is saved", self.step));
         match &self.folder {
-            Some(folder) => error.help(resume_command(job, folder.path())),
+            Some(folder) => error.help(resume_command(&format!("train {job}"), folder.path())),
             None => error,
         }
     }
@@ -368,6 +385,7 @@ impl Session {
         let snapshot = self.snapshot(job)?;
         if let Some(folder) = &mut self.folder {
             folder.sync_metrics()?;
+            folder.forget_abandoned()?;
         }
         self.keep_choices(job)?;
         if best {
@@ -389,10 +407,23 @@ impl Session {
     }
 }
 
-/// What to type to continue a run.
-fn resume_command(job: &str, run: &Path) -> String {
+/// What to type to continue what `command` left in a folder: `train vqvae`, `compare`.
+pub fn resume_command(command: &str, run: &Path) -> String {
     let run = run.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "._-/\\:".contains(c);
     let quoted = if run.chars().all(plain) { run } else { format!("\"{run}\"") };
-    format!("continue with: vqforge train {job} --resume {quoted}")
+    format!("continue with: vqforge {command} --resume {quoted}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_one_budget() {
+        let pause = Pause { steps: Some(10), seconds: Some(60.0) };
+        assert_eq!(pause.after(4, 45.0), Pause { steps: Some(6), seconds: Some(15.0) });
+        assert_eq!(pause.after(10, 61.0), Pause { steps: Some(1), seconds: Some(0.0) });
+        assert_eq!(Pause::default().after(4, 45.0), Pause::default());
+    }
 }
