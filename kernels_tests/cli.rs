@@ -8,6 +8,7 @@ mod resume;
 mod resume_quantisers;
 mod studio;
 mod tuned;
+mod weights;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::header::Checked;
+use super::permute::permute;
 
 /// Axis order as found in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,33 +73,16 @@ pub fn guess(shape: &[usize]) -> Checked<Guess> {
 /// vector is returned untouched.
 pub fn to_nhwc<T: Copy>(data: Vec<T>, guess: &Guess, fortran: bool) -> Vec<T> {
     let [n, h, w, c] = guess.nhwc;
-    if !fortran && (guess.layout != Layout::Nchw || c == 1) {
-        return data;
-    }
     // Sizes in file order, and where n, h, w, c sit among them.
-    let (dims, axes): (Vec<usize>, [usize; 4]) = match guess.layout {
-        Layout::Nhw => (vec![n, h, w, 1], [0, 1, 2, 3]),
-        Layout::Nhwc => (vec![n, h, w, c], [0, 1, 2, 3]),
-        Layout::Nchw => (vec![n, c, h, w], [0, 2, 3, 1]),
+    let (mut dims, mut order) = match guess.layout {
+        Layout::Nhw | Layout::Nhwc => ([n, h, w, c], [0, 1, 2, 3]),
+        Layout::Nchw => ([n, c, h, w], [0, 2, 3, 1]),
     };
-    let mut file_stride = [0; 4];
-    let mut step = 1;
-    let order: [usize; 4] = if fortran { [0, 1, 2, 3] } else { [3, 2, 1, 0] };
-    for axis in order {
-        file_stride[axis] = step;
-        step *= dims[axis];
+    if fortran {
+        dims.reverse();
+        order = order.map(|axis| 3 - axis);
     }
-    let [sn, sh, sw, sc] = axes.map(|axis| file_stride[axis]);
-    let mut out = Vec::with_capacity(data.len());
-    for i in 0..n {
-        for y in 0..h {
-            for x in 0..w {
-                let base = i * sn + y * sh + x * sw;
-                out.extend((0..c).map(|k| data[base + k * sc]));
-            }
-        }
-    }
-    out
+    permute(data, &dims, &order)
 }
 
 #[cfg(test)]

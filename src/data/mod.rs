@@ -20,6 +20,7 @@ pub mod norm;
 pub mod npy;
 pub mod npz;
 pub mod open;
+pub mod permute;
 pub mod png_in;
 pub mod provenance;
 pub mod resize;

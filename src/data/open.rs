@@ -240,7 +240,7 @@ fn mat_images(path: &Path) -> Result<Raw> {
         (false, true) => false,
         _ => square_last || matches!(named[at].node, arrays::Node::List(_)),
     };
-    let array = if first { array } else { last_axis_first(array) };
+    let array = if first { array } else { array.last_axis_first() };
     let guess: Guess = match array.shape.len() {
         3 => guess(&array.shape).map_err(&bad)?,
         _ => Guess { doubt: None, ..guess(&array.shape).map_err(&bad)? },
@@ -302,20 +302,4 @@ fn stacked(named: &Named) -> Option<Array> {
         }
         _ => None,
     }
-}
-
-fn last_axis_first(array: Array) -> Array {
-    fn turn<T: Copy>(v: Vec<T>, n: usize) -> Vec<T> {
-        (0..n).flat_map(|i| v.iter().skip(i).step_by(n)).copied().collect()
-    }
-    let n = array.shape.last().copied().unwrap_or(1).max(1);
-    let values = match array.values {
-        Values::U8(v) => Values::U8(turn(v, n)),
-        Values::F32(v) => Values::F32(turn(v, n)),
-        Values::Ints(v) => Values::Ints(turn(v, n)),
-        Values::Complex(v) => Values::Complex(turn(v, n)),
-    };
-    let mut shape = array.shape;
-    shape.rotate_right(1);
-    Array { dtype: array.dtype, shape, values }
 }

@@ -4,8 +4,9 @@ use rustfft::num_complex::Complex;
 
 use super::MATRIX;
 use super::bytes::{Cursor, Tag, numbers, width};
-use crate::data::arrays::{Array, Named, Node, Values, to_c_order};
+use crate::data::arrays::{Array, Named, Node, Values};
 use crate::data::header::Checked;
+use crate::data::permute::{from_fortran, permute};
 
 const CELL: u32 = 1;
 const STRUCT: u32 = 2;
@@ -113,7 +114,8 @@ fn children(cursor: &mut Cursor<'_>, count: usize, big: bool, depth: usize) -> C
 
 /// Entries of a cell array, stored with the first index fastest, with the last one fastest.
 fn in_c_order(nodes: Vec<Node>, shape: &[usize]) -> Vec<Node> {
-    let order = to_c_order((0..nodes.len()).collect(), shape);
+    let (sizes, axes) = from_fortran(shape);
+    let order = permute((0..nodes.len()).collect(), &sizes, &axes);
     let mut slots: Vec<Option<Node>> = nodes.into_iter().map(Some).collect();
     order.into_iter().filter_map(|i| slots[i].take()).collect()
 }
