@@ -15,6 +15,7 @@ pub mod holdings;
 pub mod info;
 pub mod labels;
 pub mod layout;
+pub mod listing;
 pub mod mat;
 pub mod norm;
 pub mod npy;

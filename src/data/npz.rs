@@ -10,7 +10,7 @@ use std::path::Path;
 use zip::ZipArchive;
 
 use super::arrays::{Named, read_npy_array};
-use super::header::{Checked, Header, check_expansion, read_header};
+use super::header::{Budget, Checked, Header, read_header};
 use super::layout::{Guess, guess, to_nhwc};
 use super::{Pixels, npy};
 use crate::error::{Error, Result};
@@ -82,18 +82,12 @@ pub fn read_npy(path: &Path) -> Result<Raw> {
 /// Reads an archive of arrays: the first numeric one of rank 3 or more holds the images, the
 /// one-dimensional integer arrays of the same length go with them.
 pub fn read_npz(path: &Path) -> Result<Raw> {
-    let bad = |why: String| Error::data("the archive cannot be read").at_path(path).why(why);
-    let file = BufReader::with_capacity(1 << 16, open(path)?);
-    let mut zip = ZipArchive::new(file).map_err(|e| bad(e.to_string()))?;
-    if zip.len() > MAX_MEMBERS {
-        return Err(bad(format!("{} members (at most {MAX_MEMBERS} are accepted)", zip.len())));
-    }
-
+    let (mut zip, mut budget) = open_zip(path)?;
     let mut warnings = Vec::new();
     let mut members = Vec::new();
     let mut found: Vec<(usize, Header)> = Vec::new();
     for index in 0..zip.len() {
-        let (name, header) = read_member_header(&mut zip, index);
+        let (name, header) = read_member_header(&mut zip, index, &mut budget);
         match header {
             Ok(header) => {
                 members.push(Member {
@@ -178,15 +172,10 @@ pub fn read_npz(path: &Path) -> Result<Raw> {
 
 /// All members that can be read, in file order; and why others were skipped.
 pub fn read_arrays(path: &Path) -> Result<(Vec<Named>, Vec<String>)> {
-    let bad = |why: String| Error::data("the archive cannot be read").at_path(path).why(why);
-    let file = BufReader::with_capacity(1 << 16, open(path)?);
-    let mut zip = ZipArchive::new(file).map_err(|e| bad(e.to_string()))?;
-    if zip.len() > MAX_MEMBERS {
-        return Err(bad(format!("{} members (at most {MAX_MEMBERS} are accepted)", zip.len())));
-    }
+    let (mut zip, mut budget) = open_zip(path)?;
     let (mut found, mut skipped) = (Vec::new(), Vec::new());
     for index in 0..zip.len() {
-        let (name, header) = read_member_header(&mut zip, index);
+        let (name, header) = read_member_header(&mut zip, index, &mut budget);
         let node = header.and_then(|header| {
             let member = zip.by_index(index).map_err(|e| e.to_string())?;
             read_npy_array(&header, skip_header(member)?)
@@ -206,6 +195,19 @@ fn open(path: &Path) -> Result<File> {
     File::open(path).map_err(|e| Error::data("the file cannot be opened").at_path(path).why(e))
 }
 
+/// An archive, and what its members may expand to.
+fn open_zip(path: &Path) -> Result<(ZipArchive<BufReader<File>>, Budget)> {
+    let bad = |why: String| Error::data("the archive cannot be read").at_path(path).why(why);
+    let file = open(path)?;
+    let budget = Budget::of(file.metadata().map_err(|e| bad(e.to_string()))?.len());
+    let file = BufReader::with_capacity(1 << 16, file);
+    let zip = ZipArchive::new(file).map_err(|e| bad(e.to_string()))?;
+    match zip.len() > MAX_MEMBERS {
+        true => Err(bad(format!("{} members (at most {MAX_MEMBERS} are accepted)", zip.len()))),
+        false => Ok((zip, budget)),
+    }
+}
+
 fn read_images(header: &Header, guess: &Guess, reader: impl Read) -> Checked<Pixels> {
     Ok(match npy::read_pixels(header, reader)? {
         Pixels::U8(v) => Pixels::U8(to_nhwc(v, guess, header.fortran())),
@@ -217,6 +219,7 @@ fn read_images(header: &Header, guess: &Guess, reader: impl Read) -> Checked<Pix
 fn read_member_header<R: Read + std::io::Seek>(
     zip: &mut ZipArchive<R>,
     index: usize,
+    budget: &mut Budget,
 ) -> (String, Checked<Header>) {
     let fallback = || format!("member {index}");
     let mut member = match zip.by_index(index) {
@@ -228,8 +231,7 @@ fn read_member_header<R: Read + std::io::Seek>(
         return (file_name, Err("not an npy array".into()));
     };
     let total = member.size();
-    let header = check_expansion(member.compressed_size(), total)
-        .and_then(|()| read_header(&mut member, total));
+    let header = budget.spend(total).and_then(|()| read_header(&mut member, total));
     (name.to_string(), header)
 }
 

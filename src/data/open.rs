@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::arrays::{Array, Named, Values};
-use super::layout::{Guess, guess};
+use super::layout::{CountedAxis, Guess, counted_axis, guess};
 use super::npz::Raw;
 use super::signal::load as signals;
 use super::{
@@ -101,13 +101,18 @@ impl Dataset {
             notes: vec![format!("the image array is read as {}", raw.guess.layout)],
             warnings: raw.warnings,
         };
-        if let Some(found) = labels::choose(&mut arrays, choice).map_err(|e| e.at_path(path))? {
+        if let Some(found) = labels::choose(&mut arrays, choice, raw.class_names.len())
+            .map_err(|e| e.at_path(path))?
+        {
             data.notes.push(format!("labels come from '{}'", found.array));
             for member in data.members.iter_mut().filter(|m| m.name == found.array) {
                 member.role = "labels".into();
             }
             if !found.renamed.is_empty() {
                 data.notes.push("the label values were numbered in sorted order".into());
+            }
+            if found.from_one {
+                data.notes.push("the labels count from 1: 1 is the first class name".into());
             }
             data.labels = Some(found.labels);
             data.class_names = raw.class_names;
@@ -199,8 +204,7 @@ pub fn sniff(path: &Path) -> Result<Kind> {
 }
 
 /// The images of a MATLAB file: its first real array of rank 3 or more, or a cell of matrices of one
-/// size. Images are counted along the axis as long as a vector of labels, else along the last axis
-/// as MATLAB users do, unless only the last two can be the sides of square images.
+/// size. Which axis counts the images: [`counted_axis`].
 fn mat_images(path: &Path) -> Result<Raw> {
     let (named, warnings) = super::mat::read(path)?;
     let listing: Vec<String> = named
@@ -230,25 +234,21 @@ fn mat_images(path: &Path) -> Result<Raw> {
         .enumerate()
         .find_map(|(i, n)| stacked(n).map(|a| (i, a)))
         .ok_or_else(|| bad("no real array has 3 axes or more".into()))?;
-    let has = |d: Option<&usize>| vectors.iter().any(|(_, v)| Some(&v.len()) == d && v.len() > 1);
-    let s = &array.shape;
-    let square_first = s.len() == 3 && s[0] == s[1] && s[1] != s[2];
-    let square_last = s.len() == 3 && s[1] == s[2] && s[0] != s[1];
-    let sure = has(s.first()) != has(s.last()) || square_first || square_last;
-    let first = match (has(s.first()), has(s.last())) {
-        (true, false) => true,
-        (false, true) => false,
-        _ => square_last || matches!(named[at].node, arrays::Node::List(_)),
+    let lengths: Vec<usize> = vectors.iter().map(|(_, v)| v.len()).collect();
+    // The matrices of a cell lie one after the other.
+    let axis = match &named[at].node {
+        arrays::Node::List(_) => CountedAxis { first: true, sure: true },
+        _ => counted_axis(&array.shape, &lengths),
     };
-    let array = if first { array } else { array.last_axis_first() };
+    let array = if axis.first { array } else { array.last_axis_first() };
     let guess: Guess = match array.shape.len() {
         3 => guess(&array.shape).map_err(&bad)?,
         _ => Guess { doubt: None, ..guess(&array.shape).map_err(&bad)? },
     };
     let mut warnings = warnings;
-    if !sure && !matches!(named[at].node, arrays::Node::List(_)) {
+    if !axis.sure {
         let [n, h, w, _] = guess.nhwc;
-        warnings.push(format!("shape {s:?} is read as {n} images of {h} x {w}", s = listing[at]));
+        warnings.push(format!("{} is read as {n} images of {h} x {w}", listing[at]));
     }
     let n = guess.nhwc[0];
     let pixels = match array.values {

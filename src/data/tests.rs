@@ -242,6 +242,31 @@ fn bombs() {
     refused(&dir.file("claim.npz", &npz(&[("images.npy", claim.clone())])), &["needs 10995"]);
     refused(&dir.file("claim.npy", &claim), &["needs 10995"]);
 
+    // A stored member that claims a tebibyte, in its header, in the directory, and in the array.
+    let huge = npy("|u1", false, &[1 << 20, 1 << 10, 1 << 10], &[0; 64]);
+    let header = huge.len() as u64 - 64;
+    let claimed = ((1u64 << 40) + header).to_le_bytes();
+    let (name, crc) = (b"images.npy", [0u8; 4]);
+    let sizes = [[0xff; 4], [0xff; 4]].concat();
+    let extra = [&[1, 0, 16, 0][..], &claimed, &claimed].concat();
+    let lengths = [(name.len() as u16).to_le_bytes(), 20u16.to_le_bytes()].concat();
+    let common = [&[45, 0, 0, 0, 0, 0, 0, 0, 0x21, 0][..], &crc, &sizes, &lengths].concat();
+    let mut file = [b"PK\x03\x04", &common[..], name, &extra, &huge].concat();
+    let directory = file.len() as u32;
+    file.extend([b"PK\x01\x02\x2d\x00", &common[..], &[0; 14], name, &extra].concat());
+    let length = file.len() as u32 - directory;
+    file.extend(b"PK\x05\x06\0\0\0\0\x01\0\x01\0");
+    file.extend([length.to_le_bytes(), directory.to_le_bytes()].concat());
+    file.extend([0, 0]);
+    refused(&dir.file("stored-claim.npz", &file), &["no image array", "decompression bomb"]);
+
+    // Many members that each stay small, and together do not.
+    let zeros = npy("|u1", false, &[9, 1024, 1024], &vec![0; 9 << 20]);
+    let names = ["a.npy", "b.npy"].map(|name| (name, zeros.clone()));
+    let path = dir.file("many.npz", &npz(&names));
+    let data = Dataset::load(&path, &LabelChoice::Auto).unwrap();
+    assert!(data.warnings.join(" ").contains("'b' was skipped"), "{:?}", data.warnings);
+
     // The directory of the archive announces more, or less, than the member holds.
     let honest = npz(&[("images.npy", npy("|u1", false, &[1, 8, 8], &[3; 64]))]);
     let size = (npy("|u1", false, &[1, 8, 8], &[3; 64]).len() as u32).to_le_bytes();
@@ -361,6 +386,29 @@ fn round_trip() {
     assert_eq!((back.labels, back.class_names), (data.labels.clone(), data.class_names.clone()));
     assert_eq!(back.arrays, data.arrays);
     assert!(back.warnings.is_empty(), "{:?}", back.warnings);
+
+    // Arrays that are called as the archive's own members keep their values under another name.
+    let mut named = data.clone();
+    for (i, name) in ["Labels", "images", "labels", "other_images", "provenance"].iter().enumerate()
+    {
+        named.arrays.insert((*name).into(), vec![i as i64, -1]);
+    }
+    write::write_npz(&path, &named).unwrap();
+    let back = Dataset::open(&path).unwrap();
+    assert_eq!((&back.labels, &back.class_names), (&named.labels, &named.class_names));
+    assert_eq!(back.pixels, named.pixels);
+    let names: Vec<_> = back.arrays.iter().map(|(name, v)| (name.as_str(), v[0])).collect();
+    assert_eq!(
+        names,
+        [
+            ("other_Labels", 0),
+            ("other_images", 1),
+            ("other_other_images", 3),
+            ("other_other_labels", 2),
+            ("other_provenance", 4),
+            ("subject", -4)
+        ]
+    );
 
     // All 256 levels survive the way through floats.
     let levels: Vec<f32> = (0..=255u8).map(|v| f32::from(v) / 255.0).collect();

@@ -78,8 +78,8 @@ fn matrix(body: &[u8], big: bool, depth: usize) -> Checked<(String, Parsed)> {
         }
         STRUCT => structure(&mut cursor, &shape, len, big, depth)?,
         CHAR => {
-            let text = cursor.element()?;
-            Parsed::Node(Node::Text(characters(&text, big)?))
+            let text = characters(&cursor.element()?, big)?;
+            Parsed::Node(rows_of_text(text, &shape)?)
         }
         6..=15 => Parsed::Node(Node::Array(array(&mut cursor, flags, shape, len, big)?)),
         5 => Parsed::Other("sparse arrays are not read".into()),
@@ -154,12 +154,26 @@ fn structure(
     Ok(Parsed::Fields(names.into_iter().zip(columns.into_iter().map(one)).collect()))
 }
 
-fn characters(tag: &Tag<'_>, big: bool) -> Checked<String> {
+fn characters(tag: &Tag<'_>, big: bool) -> Checked<Vec<char>> {
     if tag.kind == 16 {
-        return Ok(String::from_utf8_lossy(tag.body).into_owned());
+        return Ok(String::from_utf8_lossy(tag.body).chars().collect());
     }
     let code = |v: f64| char::from_u32(v as u32).unwrap_or(char::REPLACEMENT_CHARACTER);
     Ok(numbers(tag, big)?.map(code).collect())
+}
+
+/// A text, or of a matrix of characters its rows: names of one length, filled up with spaces.
+fn rows_of_text(text: Vec<char>, shape: &[usize]) -> Checked<Node> {
+    let width = shape.last().copied().unwrap_or(0).max(1);
+    if shape.iter().product::<usize>() <= width {
+        return Ok(Node::Text(text.into_iter().collect()));
+    }
+    if text.len() != shape.iter().product::<usize>() {
+        return Err(format!("{} characters for text of shape {shape:?}", text.len()));
+    }
+    let (sizes, axes) = from_fortran(shape);
+    let row = |row: &[char]| Node::Text(row.iter().collect::<String>().trim_end().into());
+    Ok(Node::List(permute(text, &sizes, &axes).chunks(width).map(row).collect()))
 }
 
 /// Numbers: stored in any type that holds them, whatever the class of the array.

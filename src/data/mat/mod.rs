@@ -2,7 +2,7 @@
 //! and structs. Version 7.3 writes HDF5 instead, which is refused with the way out.
 //!
 //! A file is read as strangers wrote it: every length is checked against the bytes that are there
-//! before anything is allocated, compressed variables may not expand beyond reason, and nesting is
+//! before anything is allocated, compressed variables may not expand beyond reason together, and nesting is
 //! bounded. The layout follows the vendor's "MAT-File Format" document.
 
 mod bytes;
@@ -14,7 +14,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::arrays::Named;
-use super::header::{Checked, check_expansion};
+use super::header::{Budget, Checked};
 use crate::error::{Error, Result};
 use bytes::{Cursor, Tag};
 
@@ -56,6 +56,7 @@ pub fn parse(file: &[u8]) -> Checked<(Vec<Named>, Vec<String>)> {
     }
     let mut cursor = Cursor::new(&file[HEADER..], big);
     let (mut found, mut skipped) = (Vec::new(), Vec::new());
+    let mut budget = Budget::of(file.len() as u64);
     for _ in 0..MAX_VARIABLES {
         if cursor.is_empty() {
             return Ok((found, skipped));
@@ -63,7 +64,7 @@ pub fn parse(file: &[u8]) -> Checked<(Vec<Named>, Vec<String>)> {
         let Tag { kind, body } = cursor.element()?;
         match kind {
             COMPRESSED => {
-                let inflated = inflate(body)?;
+                let inflated = inflate(body, &mut budget)?;
                 let inner = Cursor::new(&inflated, big).element()?;
                 if inner.kind != MATRIX {
                     return Err(format!("a variable is of kind {}", inner.kind));
@@ -77,7 +78,7 @@ pub fn parse(file: &[u8]) -> Checked<(Vec<Named>, Vec<String>)> {
     Err(format!("more than {MAX_VARIABLES} variables"))
 }
 
-fn inflate(body: &[u8]) -> Checked<Vec<u8>> {
+fn inflate(body: &[u8], budget: &mut Budget) -> Checked<Vec<u8>> {
     let mut reader = flate2::read::ZlibDecoder::new(body);
     let mut out = Vec::new();
     let mut block = vec![0; 1 << 16];
@@ -86,7 +87,7 @@ fn inflate(body: &[u8]) -> Checked<Vec<u8>> {
         if got == 0 {
             return Ok(out);
         }
+        budget.spend(got as u64)?;
         out.extend_from_slice(&block[..got]);
-        check_expansion(body.len() as u64, out.len() as u64)?;
     }
 }

@@ -4,9 +4,10 @@ use rustfft::num_complex::Complex;
 use std::f64::consts::TAU;
 
 use super::mti::{HighPass, cancel, remove_mean};
-use super::recordings::Recording;
+use super::recordings::{Recording, pick};
 use super::spectrogram::Stft;
 use super::*;
+use crate::data::arrays::{Array, Named, Node, Values};
 use crate::data::synth::{self, Preset, SynthSpec};
 use crate::data::testing::Scratch;
 use crate::data::{Dataset, LabelChoice, Pixels};
@@ -284,6 +285,83 @@ fn whole_mat_files() {
     }
     let held = crate::data::holdings::Holdings::read(&path).unwrap().unwrap().to_string();
     assert!(held.contains("3 recordings in 2 classes, sizes [4..4, 5..7]"), "{held}");
+}
+
+/// What MATLAB makes of a cell with an entry that nobody assigned, of labels that count from 1, and of
+/// names as rows of characters.
+#[test]
+fn cells_with_empty_entries() {
+    let dir = Scratch::new("matlab");
+    let bytes = include_bytes!("../../../kernels_tests/fixtures/signal/matlab.mat");
+    let path = dir.file("m.mat", bytes);
+    let t =
+        Transform { window_length: 16, nfft: 16, hop: 8, size: [16, 3], ..Transform::default() };
+    let data = Dataset::load_with(&path, &LabelChoice::Auto, Some(&t)).unwrap();
+    assert_eq!((data.n, data.labels.as_deref()), (2, Some(&[0, 1][..])));
+    assert_eq!(data.class_names, ["run", "walk"]);
+    assert!(data.notes.iter().any(|n| n.contains("count from 1")), "{:?}", data.notes);
+    let warnings = data.warnings.join(" ");
+    assert!(warnings.contains("1 of 3 entries of 'x' are empty"), "{warnings}");
+}
+
+/// Arrays of MATLAB count recordings along the last axis, those of NumPy along the first; a vector of as
+/// many numbers decides, and without one there is a word of doubt.
+#[test]
+fn which_axis_counts_recordings() {
+    let array = |shape: &[usize]| {
+        let len = shape.iter().product::<usize>();
+        let numbers = (0..len).map(|i| Complex::new(i as f32, 1.0)).collect();
+        let values = Values::Complex(numbers);
+        let node = Node::Array(Array { dtype: "complex".into(), shape: shape.to_vec(), values });
+        Named { name: "x".into(), node }
+    };
+    let labels = |n: usize| {
+        let values = Values::Ints((0..n as i64).collect());
+        let node = Node::Array(Array { dtype: "double".into(), shape: vec![1, n], values });
+        Named { name: "labels".into(), node }
+    };
+    let t = Transform::default();
+    let found = |named: Vec<Named>, matlab| {
+        let found = pick(named, None, &t, matlab).unwrap();
+        let second = found.recordings.get(1).map(|r| r.samples[1].re);
+        let shape = found.recordings[0].shape.clone();
+        (found.recordings.len(), shape, second, found.warnings.join(" "))
+    };
+    let told = "'x' of shape [50, 3] is read as 3 recordings of [50]";
+    // The second sample of the second recording: in a column the next row.
+    let by_column = |warning: &str| (3, vec![50], Some(4.0), warning.to_string());
+    assert_eq!(found(vec![array(&[50, 3])], true), by_column(told));
+    assert_eq!(found(vec![array(&[50, 3]), labels(3)], true), by_column(""));
+    let by_row = (50, vec![3], Some(4.0), String::new());
+    assert_eq!(found(vec![array(&[50, 3]), labels(50)], true), by_row);
+    assert_eq!(found(vec![array(&[50, 3])], false), by_row);
+    assert_eq!(found(vec![array(&[50, 1])], true), (1, vec![50], None, String::new()));
+}
+
+/// Folders of recordings follow the rules of folders of pictures.
+#[test]
+fn folders_of_recordings() {
+    let dir = Scratch::new("recordings");
+    let ragged = include_bytes!("../../../kernels_tests/fixtures/signal/ragged.mat");
+    let t =
+        Transform { window_length: 16, nfft: 16, hop: 8, size: [16, 3], ..Transform::default() };
+    for name in ["train/run/a.mat", "train/walk/b.mat", "test/walk/c.mat", "train/walk/.b.mat"] {
+        dir.file(&format!("parts/{name}"), ragged);
+    }
+    dir.file("parts/train/walk/deeper/d.mat", ragged);
+    dir.file("parts/train/walk/notes.txt", b"x");
+    let data = Dataset::load_with(dir.path("parts"), &LabelChoice::Auto, Some(&t)).unwrap();
+    assert_eq!((data.n, data.class_names.join(",")), (9, "run,walk".into()));
+    assert_eq!(data.labels.as_deref(), Some(&[0, 0, 0, 1, 1, 1, 1, 1, 1][..]));
+    assert_eq!(data.arrays["split"], [0, 0, 0, 0, 0, 0, 1, 1, 1]);
+    let warnings = data.warnings.join("\n");
+    for part in ["folders below", "1 files below"] {
+        assert!(warnings.contains(part), "{warnings}");
+    }
+    dir.file("none/deep/er/d.mat", ragged);
+    let error = Dataset::from_signals(&dir.path("none"), &LabelChoice::Auto, &t, None).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("no recordings") && text.contains("deep are ignored"), "{text}");
 }
 
 #[test]
