@@ -1,13 +1,11 @@
 //! Named arrays of any file that is read: what images and signals are picked from.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
 
 use npyz::TypeChar;
 use rustfft::num_complex::Complex;
 
-use super::header::{Checked, Header, read_header};
+use super::header::{Checked, Header};
 use super::permute::{from_fortran, permute};
 use super::{Pixels, npy, npz};
 use crate::error::{Error, Result};
@@ -156,10 +154,7 @@ pub fn read_file(path: &Path) -> Result<(Vec<Named>, Vec<String>)> {
         super::open::Kind::Npz => npz::read_arrays(path),
         super::open::Kind::Npy => {
             let bad = |why: String| Error::data("the array cannot be read").at_path(path).why(why);
-            let file = File::open(path).map_err(|e| bad(e.to_string()))?;
-            let total = file.metadata().map_err(|e| bad(e.to_string()))?.len();
-            let mut reader = BufReader::with_capacity(1 << 16, file);
-            let header = read_header(&mut reader, total).map_err(bad)?;
+            let (header, reader) = npz::npy_header(path)?;
             let node = read_npy_array(&header, reader).map_err(bad)?;
             Ok((vec![Named { name: "array".into(), node }], Vec::new()))
         }

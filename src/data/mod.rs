@@ -21,6 +21,7 @@ pub mod norm;
 pub mod npy;
 pub mod npz;
 pub mod open;
+pub mod percentile;
 pub mod permute;
 pub mod png_in;
 pub mod provenance;

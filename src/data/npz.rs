@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
+use npyz::TypeChar;
 use zip::ZipArchive;
 
 use super::arrays::{Named, read_npy_array};
@@ -50,15 +51,46 @@ pub struct Raw {
 /// The text array that holds [`Raw::provenance`].
 pub const PROVENANCE: &str = "provenance";
 
+/// The header of a single array, and a reader that stands behind it.
+pub fn npy_header(path: &Path) -> Result<(Header, BufReader<File>)> {
+    let bad = |why: String| Error::data("the array cannot be read").at_path(path).why(why);
+    let file = open(path)?;
+    let total = file.metadata().map_err(|e| bad(e.to_string()))?.len();
+    let mut reader = BufReader::with_capacity(1 << 16, file);
+    let header = read_header(&mut reader, total).map_err(bad)?;
+    Ok((header, reader))
+}
+
+/// Whether an array is one of ready images: bytes or booleans, of rank 3 or more.
+pub fn is_finished(header: &Header) -> bool {
+    let bytes = header.dtype.num_bytes() == Some(1);
+    let unsigned = matches!(header.dtype.type_char(), TypeChar::Uint | TypeChar::Bool);
+    bytes && unsigned && header.shape.len() >= 3
+}
+
+/// Whether the images of an archive are ready, by its headers alone.
+pub fn holds_finished(path: &Path) -> Result<bool> {
+    let (mut zip, mut budget) = open_zip(path)?;
+    let mut images = None;
+    for index in 0..zip.len() {
+        let (name, header) = read_member_header(&mut zip, index, &mut budget);
+        let Ok(header) = header else { continue };
+        if !header.is_numeric() && name == PROVENANCE {
+            return Ok(true);
+        }
+        if header.is_numeric() && header.shape.len() >= 3 {
+            images.get_or_insert(is_finished(&header));
+        }
+    }
+    Ok(images.unwrap_or(false))
+}
+
 /// Reads a single array.
 pub fn read_npy(path: &Path) -> Result<Raw> {
     let bad = |why: String| {
         Error::data("the array cannot be read as images").at_path(path).why(why).help(HELP_IMAGES)
     };
-    let file = open(path)?;
-    let total = file.metadata().map_err(|e| bad(e.to_string()))?.len();
-    let mut reader = BufReader::with_capacity(1 << 16, file);
-    let header = read_header(&mut reader, total).map_err(bad)?;
+    let (header, reader) = npy_header(path)?;
     let guess = guess(&header.shape).map_err(bad)?;
     let pixels = read_images(&header, &guess, reader).map_err(bad)?;
     let member = Member {

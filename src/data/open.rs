@@ -23,7 +23,8 @@ impl Dataset {
 
     /// As [`load`](Self::load); with a transform, radar signals are made into images.
     ///
-    /// A file of ready images (`u8`, or written by a conversion) is taken as it is even then.
+    /// A folder of pictures and a file of ready images (of rank 3 or more and of bytes, or written by a
+    /// conversion) are taken as they are even then.
     pub fn load_with(
         path: impl AsRef<Path>,
         labels: &LabelChoice,
@@ -37,7 +38,7 @@ impl Dataset {
                 .help("give an .npz, .npy or .mat file, or a folder of PNG images")
         })?;
         let data = match signal {
-            Some(transform) if Self::holds_signals(path, transform)? => {
+            Some(transform) if holds_signals(path)? => {
                 Self::from_signals(path, labels, transform, None)
             }
             _ if meta.is_dir() => Self::from_folder(path, labels),
@@ -65,20 +66,6 @@ impl Dataset {
         data.notes[0] = format!("made from {count} recordings: {:?}", transform.input);
         data.signal = Some(transform.clone());
         Ok(data)
-    }
-
-    /// Whether a path is to be read as signals: not a folder of pictures, and not an archive whose
-    /// images are finished.
-    fn holds_signals(path: &Path, _transform: &Transform) -> Result<bool> {
-        if path.is_dir() {
-            return signals::is_folder_of_recordings(path);
-        }
-        match sniff(path)? {
-            Kind::Npz => Ok(npz::read_npz(path).map_or(true, |raw| {
-                !matches!(raw.pixels, Pixels::U8(_)) && raw.provenance.is_none()
-            })),
-            Kind::Npy | Kind::Mat => Ok(true),
-        }
     }
 
     fn from_raw(raw: npz::Raw, path: &Path, choice: &LabelChoice) -> Result<Dataset> {
@@ -170,6 +157,23 @@ impl Dataset {
             warnings: folder.warnings,
         })
     }
+}
+
+/// Whether a path is to be read as signals. Of archives only the headers are read; what cannot be read
+/// is told by who reads it.
+fn holds_signals(path: &Path) -> Result<bool> {
+    if path.is_dir() {
+        return signals::is_folder_of_recordings(path);
+    }
+    Ok(match sniff(path)? {
+        Kind::Npz => !npz::holds_finished(path).unwrap_or(false),
+        Kind::Npy => !npz::is_finished(&npz::npy_header(path)?.0),
+        Kind::Mat => {
+            let (named, _) = super::mat::read(path)?;
+            let bytes = |array: Array| matches!(array.values, Values::U8(_));
+            !named.iter().find_map(stacked).is_some_and(bytes)
+        }
+    })
 }
 
 /// Kinds of files that hold arrays.

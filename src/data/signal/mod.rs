@@ -17,5 +17,5 @@ pub mod window;
 
 pub use chain::Chain;
 pub use recordings::Recording;
-pub use transform::{Axes, Input, Level, Mti, RangeSum, Resize, Transform};
+pub use transform::{Axes, Input, Level, Mti, RangeSum, ReferenceScope, Resize, Transform};
 pub use window::Window;

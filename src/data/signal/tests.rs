@@ -124,6 +124,78 @@ fn velocity_sets_the_row() {
     }
 }
 
+/// `flip` makes of every frequency its negative, to the row, for even and odd transforms, with and
+/// without a crop; of finished rows it makes the first the last.
+#[test]
+fn flipped_rows() {
+    for (nfft, crop) in [(64, 0.0), (65, 0.0), (64, 20.0), (65, 20.0)] {
+        let t = Transform { prf: nfft as f64, doppler_crop: crop, nfft, ..Transform::default() };
+        let (from, to) = t.kept_rows(nfft);
+        let t = Transform { window_length: 64, hop: 8, size: [to - from, 4], ..t };
+        let zero = (nfft - 1) / 2 - from;
+        for bin in [-19i32, -1, 0, 1, 7, 20] {
+            let recording = tone(f64::from(bin) / nfft as f64, 200);
+            for flip in [false, true] {
+                let chain = Chain::new(&Transform { flip, ..t.clone() });
+                let image = chain.images(&recording).unwrap().remove(0);
+                let up = if flip { -bin } else { bin };
+                let row = brightest_row(&image, 4) as i32;
+                assert_eq!(row, zero as i32 - up, "{bin} of {nfft}, crop {crop}, flip {flip}");
+            }
+        }
+    }
+    let samples = [1.0, 2.0, 3.0, 4.0].map(|v| Complex::new(v, 0.0)).to_vec();
+    let r = Recording { name: "rows".into(), shape: vec![4, 1], samples, complex: false };
+    let t =
+        Transform { input: Input::DopplerTime, size: [4, 1], flip: true, ..Transform::default() };
+    let image = Chain::new(&t).images(&r).unwrap().remove(0);
+    assert!(image.is_sorted_by(|a, b| a > b), "{image:?}");
+}
+
+/// A loud and a faint second: each image below its own maximum, or both below the recording's, which may
+/// lie outside of the crop.
+#[test]
+fn scope_of_the_reference() {
+    let samples = |cycles: f64, amplitude: f32| {
+        let scaled = move |z: Complex<f32>| z * amplitude;
+        tone(cycles, 512).samples.into_iter().map(scaled)
+    };
+    // A second at -20 dB, one at -40 dB; a frequency of 0.4 at 0 dB in the first is cropped away.
+    let loud = samples(0.4, 1.0).zip(samples(0.0, 0.1)).map(|(a, b)| a + b);
+    let all: Vec<_> = loud.chain(samples(0.0, 0.01)).collect();
+    let r = Recording { name: "x".into(), shape: vec![1024], samples: all, complex: true };
+    let peaks = |scope| {
+        let t = Transform {
+            prf: 512.0,
+            window: Window::Blackman,
+            segment: 1.0,
+            doppler_crop: 100.0,
+            clip_db: 80.0,
+            reference_scope: scope,
+            size: [101, 5],
+            resize: Resize::Level,
+            ..Transform::default()
+        };
+        let images = Chain::new(&t).images(&r).unwrap();
+        images.iter().map(|image| image.iter().copied().fold(0.0, f32::max)).collect::<Vec<_>>()
+    };
+    assert_eq!(peaks(ReferenceScope::Image), [1.0, 1.0]);
+    for (got, want) in peaks(ReferenceScope::Recording).iter().zip([0.75, 0.5]) {
+        // The tone at 0.4 lies between two bins, and a Blackman window loses up to 1.1 dB there
+        // (Harris 1978, table 1: scalloping).
+        assert!((got - want).abs() <= 1.1 / 80.0, "{got} {want}");
+        assert!(got > &want, "{got} {want}");
+    }
+}
+
+/// A spectrogram that no memory holds is refused with a way out.
+#[test]
+fn spectrograms_are_bounded() {
+    let t = Transform { window_length: 2, hop: 1, nfft: 1 << 20, ..Transform::default() };
+    let why = Chain::new(&t).images(&tone(0.1, 1000)).unwrap_err();
+    assert!(why.contains("999 frames of 1048576 bins") && why.contains("larger hop"), "{why}");
+}
+
 /// The simulator's raw signal through the preset gives the simulator's own image.
 #[test]
 fn presets_of_the_simulator() {
@@ -177,6 +249,14 @@ fn range_bins_are_those_of_a_transform() {
     for sum in [RangeSum::Coherent, RangeSum::Power] {
         assert!((15..=16).contains(&row([3, 4], sum)));
         assert!((39..=40).contains(&row([5, 6], sum)));
+    }
+    // Of one bin both are the same, up to a rounding of decibels below 40 to f32.
+    let image = |range_sum| {
+        let t = Transform { range_bins: [5, 6], range_sum, ..base.clone() };
+        Chain::new(&t).images(&r).unwrap().remove(0)
+    };
+    for (a, b) in image(RangeSum::Coherent).iter().zip(image(RangeSum::Power)) {
+        assert!((a - b).abs() <= 4.0 * f32::EPSILON, "{a} {b}");
     }
     let whole = Chain::new(&base).images(&r).unwrap_err();
     assert!(whole.contains("range_bins is not set"), "{whole}");
@@ -373,6 +453,21 @@ fn images_of_a_mat_file() {
     assert_eq!(data.pixels, Pixels::U8((0..60).collect()));
     assert_eq!(data.labels.as_deref(), Some(&[1, 0, 1][..]));
     assert_eq!(data.arrays["subject"], [7, 8, 9]);
+    // Bytes of rank 3 are images whatever the kind of the file, also where signals are expected.
+    let t = Transform::default();
+    let both = |path: &std::path::Path| {
+        let plain = Dataset::load(path, &LabelChoice::Auto).unwrap();
+        let data = Dataset::load_with(path, &LabelChoice::Auto, Some(&t)).unwrap();
+        assert_eq!((&data.pixels, &data.signal), (&plain.pixels, &None), "{}", path.display());
+        data
+    };
+    let data = both(&dir.path("i.mat"));
+    let npz = dir.path("i.npz");
+    crate::data::write::write_npz(&npz, &data).unwrap();
+    both(&npz);
+    let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (3, 4, 5), }\n";
+    let npy = [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes()];
+    both(&dir.file("i.npy", &[&npy.concat()[..], &[7; 60]].concat()));
     // Numbers in a list of structs are not images.
     let ragged = include_bytes!("../../../kernels_tests/fixtures/signal/ragged.mat");
     let error = Dataset::open(dir.file("r.mat", ragged)).unwrap_err().to_string();
@@ -387,6 +482,55 @@ fn presets_are_sound_and_axes_physical() {
         let text = serde_json::to_string(&t).unwrap();
         assert_eq!(serde_json::from_str::<Transform>(&text).unwrap(), t);
     }
+    // The numbers of the publications, and of the simulator's receivers.
+    let numbers = [
+        (
+            "glasgow",
+            r#"{"prf": 1000.0, "carrier": 5.8e9, "mti": "butterworth", "mti_order": 4,
+            "mti_cutoff": 0.0075, "window": "hamming", "window_length": 200, "hop": 10, "nfft": 256,
+            "clip_db": 40.0, "reference": 100.0, "reference_scope": "recording",
+            "doppler_crop": 250.0, "segment": 5.0, "stride": 0.0, "size": [128, 128]}"#,
+        ),
+        (
+            "ci4r",
+            r#"{"prf": 3200.0, "carrier": 77e9, "mti": "pulses", "mti_taps": [1.0, -2.0, 3.0, -2.0, 1.0],
+            "range_bins": [7, 8], "window_length": 256, "hop": 59, "nfft": 4096, "clip_db": 45.0,
+            "reference": 100.0, "reference_scope": "recording", "doppler_crop": 500.0,
+            "segment": 20.0}"#,
+        ),
+        (
+            "fudan",
+            r#"{"input": "range-doppler", "carrier": 77e9, "frame_rate": 40.0, "segment": 1.0,
+            "stride": 0.5, "size": [64, 64]}"#,
+        ),
+        (
+            "parrad",
+            r#"{"input": "range-doppler", "range_sum": "power", "level": "minmax", "mti": "none",
+            "segment": 3.7, "size": [128, 40]}"#,
+        ),
+        ("dopnet", r#"{"input": "doppler-time", "carrier": 24e9, "segment": 0.0}"#),
+        (
+            "human",
+            r#"{"prf": 2048.0, "carrier": 24.125e9, "window": "hamming", "window_length": 256,
+            "nfft": 256, "hop": 48, "reference": 99.8, "clip_db": 40.0, "resize": "power",
+            "size": [64, 64]}"#,
+        ),
+        (
+            "rotor",
+            r#"{"prf": 32000.0, "carrier": 10e9, "window": "hamming", "window_length": 64, "nfft": 64,
+            "hop": 32, "mti": "none", "reference": 99.8, "clip_db": 40.0, "size": [64, 64]}"#,
+        ),
+    ];
+    for (name, wanted) in numbers {
+        let found = serde_json::to_value(presets::preset(name).unwrap()).unwrap();
+        let wanted: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(wanted).unwrap();
+        for (key, value) in wanted {
+            assert_eq!(found[&key], value, "{name}.{key}");
+        }
+    }
+    let parrad = presets::preset("parrad").unwrap();
+    assert_eq!(parrad.samples(parrad.segment), 40);
     let t = presets::preset("glasgow").unwrap();
     let axes = t.axes(t.nfft);
     // 64 bins of 1000/256 Hz either side, and half a bin beyond.
