@@ -115,6 +115,11 @@ impl Budget {
         Budget { file, left: file.saturating_mul(MAX_EXPANSION).max(SMALL) }
     }
 
+    /// Bytes that are left.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
     /// Takes the bytes that a part claims to hold, or refuses it, before any of it is decompressed.
     pub fn spend(&mut self, bytes: u64) -> Checked<()> {
         self.left = self.left.checked_sub(bytes).ok_or_else(|| {

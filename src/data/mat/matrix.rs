@@ -15,7 +15,7 @@ const UINT8: u32 = 9;
 const COMPLEX_FLAG: u32 = 0x800;
 const LOGICAL_FLAG: u32 = 0x200;
 const MAX_RANK: usize = 8;
-const MAX_DEPTH: usize = 12;
+pub const MAX_DEPTH: usize = 12;
 const MAX_FIELDS: usize = 1000;
 
 /// Adds a variable under its name, or says why it was skipped.
@@ -26,26 +26,31 @@ pub fn variable(
     skipped: &mut Vec<String>,
 ) -> Checked<()> {
     let (name, parsed) = matrix(body, big, 0)?;
-    match parsed {
-        Parsed::Node(node) => found.push(Named { name, node }),
-        Parsed::Fields(fields) => {
-            let member = |(field, node)| Named { name: format!("{name}.{field}"), node };
-            found.extend(fields.into_iter().map(member));
-        }
-        Parsed::Other(why) => skipped.push(format!("'{name}' was skipped: {why}")),
-    }
+    parsed.put(name, found, skipped);
     Ok(())
 }
 
-enum Parsed {
+pub enum Parsed {
     Node(Node),
     Fields(Vec<(String, Node)>),
     Other(String),
 }
 
 impl Parsed {
+    /// Adds a variable: a struct as one for each of its fields.
+    pub fn put(self, name: String, found: &mut Vec<Named>, skipped: &mut Vec<String>) {
+        match self {
+            Parsed::Node(node) => found.push(Named { name, node }),
+            Parsed::Fields(fields) => {
+                let member = |(field, node)| Named { name: format!("{name}.{field}"), node };
+                found.extend(fields.into_iter().map(member));
+            }
+            Parsed::Other(why) => skipped.push(format!("'{name}' was skipped: {why}")),
+        }
+    }
+
     /// Inside a cell: a struct becomes the list of its fields.
-    fn node(self) -> Node {
+    pub fn node(self) -> Node {
         match self {
             Parsed::Node(node) => node,
             Parsed::Fields(fields) => Node::List(fields.into_iter().map(|(_, n)| n).collect()),
@@ -113,7 +118,7 @@ fn children(cursor: &mut Cursor<'_>, count: usize, big: bool, depth: usize) -> C
 }
 
 /// Entries of a cell array, stored with the first index fastest, with the last one fastest.
-fn in_c_order(nodes: Vec<Node>, shape: &[usize]) -> Vec<Node> {
+pub fn in_c_order(nodes: Vec<Node>, shape: &[usize]) -> Vec<Node> {
     let (sizes, axes) = from_fortran(shape);
     let order = permute((0..nodes.len()).collect(), &sizes, &axes);
     let mut slots: Vec<Option<Node>> = nodes.into_iter().map(Some).collect();
@@ -163,7 +168,7 @@ fn characters(tag: &Tag<'_>, big: bool) -> Checked<Vec<char>> {
 }
 
 /// A text, or of a matrix of characters its rows: names of one length, filled up with spaces.
-fn rows_of_text(text: Vec<char>, shape: &[usize]) -> Checked<Node> {
+pub fn rows_of_text(text: Vec<char>, shape: &[usize]) -> Checked<Node> {
     let width = shape.last().copied().unwrap_or(0).max(1);
     if shape.iter().product::<usize>() <= width {
         return Ok(Node::Text(text.into_iter().collect()));
@@ -194,31 +199,45 @@ fn array(
         Ok(tag)
     };
     let re = part()?;
-    let integral = (8..=15).contains(&class);
+    let im = if flags & COMPLEX_FLAG != 0 { Some(part()?) } else { None };
+    let logical = flags & LOGICAL_FLAG != 0;
+    numeric(Class { number: class, logical }, shape, [Some(re), im], big)
+}
+
+/// What MATLAB calls the elements of an array.
+#[derive(Debug, Clone, Copy)]
+pub struct Class {
+    /// 6 to 15, in the order of [`CLASSES`].
+    pub number: u32,
+    pub logical: bool,
+}
+
+/// Names of the classes of numbers, from number 6 on.
+pub const CLASSES: [&str; 10] =
+    ["double", "single", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"];
+
+/// An array of its real and imaginary parts, the first axis fastest.
+pub fn numeric(
+    class: Class,
+    shape: Vec<usize>,
+    parts: [Option<Tag<'_>>; 2],
+    big: bool,
+) -> Checked<Array> {
+    let [Some(re), im] = parts else { return Err("an array without numbers".into()) };
+    let integral = (8..=15).contains(&class.number);
     let vector = shape.iter().filter(|&&d| d != 1).count() <= 1;
-    let values = if flags & COMPLEX_FLAG != 0 {
-        let im = part()?;
+    let complex = im.is_some();
+    let values = if let Some(im) = im {
         let pair = |(re, im)| Complex::new(re as f32, im as f32);
         Values::Complex(numbers(&re, big)?.zip(numbers(&im, big)?).map(pair).collect())
-    } else if class == UINT8 && !vector && re.kind == 2 && flags & LOGICAL_FLAG == 0 {
+    } else if class.number == UINT8 && !vector && re.kind == 2 && !class.logical {
         Values::U8(re.body.to_vec())
     } else if vector && (integral || numbers(&re, big)?.all(|v| v == v.trunc() && v.abs() < 2e9)) {
         Values::Ints(numbers(&re, big)?.map(|v| v as i64).collect())
     } else {
         Values::F32(numbers(&re, big)?.map(|v| v as f32).collect())
     };
-    let dtype = match class {
-        6 => "double",
-        7 => "single",
-        8 => "int8",
-        9 => "uint8",
-        10 => "int16",
-        11 => "uint16",
-        12 => "int32",
-        13 => "uint32",
-        14 => "int64",
-        _ => "uint64",
-    };
-    let kind = if flags & COMPLEX_FLAG != 0 { "complex " } else { "" };
-    Ok(Array { dtype: format!("{kind}{dtype}"), values: values.in_c_order(&shape), shape })
+    let name = CLASSES.get((class.number as usize).wrapping_sub(6)).unwrap_or(&"uint64");
+    let kind = if complex { "complex " } else { "" };
+    Ok(Array { dtype: format!("{kind}{name}"), values: values.in_c_order(&shape), shape })
 }

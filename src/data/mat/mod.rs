@@ -1,5 +1,5 @@
-//! MATLAB files of format 5, which versions 5, 6 and 7 write: numbers, complex numbers, text, cells
-//! and structs. Version 7.3 writes HDF5 instead, which is refused with the way out.
+//! MATLAB files: numbers, complex numbers, text, cells and structs. Format 5, which versions 5, 6 and
+//! 7 write, is read here; HDF5, which version 7.3 writes, in [`v73`].
 //!
 //! A file is read as strangers wrote it: every length is checked against the bytes that are there
 //! before anything is allocated, compressed variables may not expand beyond reason together, and nesting is
@@ -9,6 +9,7 @@ mod bytes;
 mod matrix;
 #[cfg(test)]
 mod tests;
+mod v73;
 
 use std::io::Read;
 use std::path::Path;
@@ -27,7 +28,7 @@ const MAX_VARIABLES: usize = 1000;
 /// The variables of a file, structs flattened to `name.field`; and what was skipped, in words.
 ///
 /// # Errors
-/// Exit code 4: not a MATLAB file of format 5, or a damaged one.
+/// Exit code 4: not a MATLAB file of version 5 or later, or a damaged one.
 pub fn read(path: &Path) -> Result<(Vec<Named>, Vec<String>)> {
     let bad = |why: String| {
         Error::data("the MATLAB file cannot be read")
@@ -42,7 +43,7 @@ pub fn read(path: &Path) -> Result<(Vec<Named>, Vec<String>)> {
 /// As [`read`], from memory. Errors are reasons in words.
 pub fn parse(file: &[u8]) -> Checked<(Vec<Named>, Vec<String>)> {
     if file.starts_with(b"\x89HDF") || file.get(512..516) == Some(b"\x89HDF") {
-        return Err("it is of version 7.3, which is HDF5: only versions 5 to 7 are read".into());
+        return v73::parse(file).map_err(|why| format!("as HDF5 (version 7.3): {why}"));
     }
     let header = file.get(..HEADER).ok_or("it is too short for a header")?;
     let big = match &header[126..128] {

@@ -7,6 +7,7 @@ use crate::rng::{Rng, Stream};
 const DOPNET: &[u8] = include_bytes!("../../../kernels_tests/fixtures/signal/dopnet.mat");
 const IMAGES: &[u8] = include_bytes!("../../../kernels_tests/fixtures/signal/images.mat");
 const MATLAB: &[u8] = include_bytes!("../../../kernels_tests/fixtures/signal/matlab.mat");
+const V73: &[u8] = include_bytes!("../../../kernels_tests/fixtures/signal/v73.mat");
 const RAGGED: &[u8] = include_bytes!("../../../kernels_tests/fixtures/signal/ragged.mat");
 
 fn find<'a>(all: &'a [Named], name: &str) -> &'a Node {
@@ -124,6 +125,34 @@ fn big_endian_files_and_integer_types() {
     assert_eq!(lengths, [40, 0, 64]);
 }
 
+/// Version 7.3: cells of complex numbers with an empty entry, rows of characters, compressed bytes, both
+/// byte orders, fields of a struct.
+#[test]
+fn hdf5_files() {
+    let (all, skipped) = parse(V73).unwrap();
+    assert!(skipped.is_empty(), "{skipped:?}");
+    let images = array(&all, "images");
+    assert_eq!((&images.shape[..], &*images.dtype), (&[3, 4, 5][..], "uint8"));
+    assert_eq!(images.values, Values::U8((0..60).collect()));
+    assert_eq!(array(&all, "labels").ints(), Some(vec![1, 2, 2]));
+    assert_eq!(find(&all, "class_names").texts(), ["run", "walk"]);
+    assert_eq!(array(&all, "big").values, Values::F32(vec![1.0, -2.0, 300.0, 4.0]));
+    assert_eq!(array(&all, "flag").ints(), Some(vec![1, 0]));
+    assert_eq!(find(&all, "s.name"), &Node::Text("Ann".into()));
+    assert_eq!(array(&all, "s.z").values, Values::F32(vec![1.5, 2.5, 3.5]));
+    let Node::List(cell) = find(&all, "x") else { panic!("{all:?}") };
+    assert_eq!((cell.len(), &cell[1]), (3, &Node::List(vec![])));
+    for (node, len) in [(&cell[0], 40), (&cell[2], 64)] {
+        let numbers = node.arrays()[0].complex();
+        assert_eq!(numbers.len(), len);
+        for (i, z) in numbers.iter().enumerate() {
+            // A quarter of a turn each; sines of f64 near whole multiples of it err by a few 1e-15.
+            let (re, im) = [(1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0)][i % 4];
+            assert!((z.re - re).abs() + (z.im - im).abs() <= 1e-12, "{i}: {z}");
+        }
+    }
+}
+
 #[test]
 fn other_versions_are_named() {
     let why = |bytes: &[u8]| parse(bytes).unwrap_err();
@@ -150,11 +179,13 @@ fn damage_never_panics() {
         }
     };
     let rng = &mut Rng::new(3, Stream::Test, 0);
-    for file in [DOPNET, IMAGES, MATLAB, RAGGED] {
-        for cut in 0..file.len() {
+    for file in [DOPNET, IMAGES, MATLAB, RAGGED, V73] {
+        // Each byte of the larger file is a parse of all of it.
+        let (step, rounds) = if file.len() > 8000 { (29, 1000) } else { (1, 4000) };
+        for cut in (0..file.len()).step_by(step) {
             check(&file[..cut]);
         }
-        for round in 0..4000 {
+        for round in 0..rounds {
             let mut bytes = file.to_vec();
             for _ in 0..1 + round % 3 {
                 let at = 120 + rng.below(file.len() as u32 - 120) as usize;
