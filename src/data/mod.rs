@@ -12,6 +12,8 @@ pub mod decolor;
 pub mod folder;
 pub mod header;
 pub mod holdings;
+#[cfg(test)]
+mod hostile_tests;
 pub mod info;
 pub mod labels;
 pub mod layout;

@@ -5,6 +5,8 @@
 //! data sets, [`Chain`] runs one, [`load`] finds recordings and their labels in files.
 
 pub mod chain;
+#[cfg(test)]
+mod file_tests;
 pub mod load;
 pub mod mti;
 pub mod presets;
