@@ -3,11 +3,13 @@
 
 mod bad_input;
 mod bench;
+mod outputs;
 mod readme;
 mod resume;
 mod resume_quantisers;
 mod studio;
 mod tuned;
+mod weights;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

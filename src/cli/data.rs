@@ -1,7 +1,7 @@
 //! `vqforge data info|synth|convert`
 
 use super::common::{simulate, tell};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use vqforge::config::{Config, Signal};
 use vqforge::data::convert::Conversion;
 use vqforge::data::decolor::Colours;
@@ -54,10 +54,11 @@ pub struct Convert {
     /// The chain from signals to images: plain, glasgow, ci4r, fudan, parrad, dopnet, human, rotor
     #[arg(long)]
     preset: Option<String>,
-    /// A key of the chain, or of [data]: --set hop=10 --set data.norm=minmax
+    /// A key of the chain (--set hop=10), or data.labels, size, norm, clip_db, unit, percentiles:
+    /// --set data.norm=minmax
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// The array that holds the signals
+    /// The array that holds the signals; needs a chain
     #[arg(long)]
     array: Option<String>,
     /// RGB pictures to gray
@@ -66,7 +67,7 @@ pub struct Convert {
     /// Coloured pictures back to levels: jet, viridis, parula or turbo
     #[arg(long)]
     decolormap: Option<Colours>,
-    /// The npz file to write; default: the input's name with .npz
+    /// The npz file to write; default: the input's name with .npz, where there is none yet
     #[arg(long)]
     out: Option<PathBuf>,
 }
@@ -80,7 +81,7 @@ pub fn run(command: &Command) -> Result<()> {
 }
 
 /// Files of signals have no images to describe: what they hold is listed instead.
-fn info(path: &std::path::Path, json: bool) -> Result<()> {
+fn info(path: &Path, json: bool) -> Result<()> {
     let broken = |e| Error::failed("cannot write JSON").why(e);
     let holdings = match path.is_file() {
         true => Holdings::read(path)?,
@@ -115,12 +116,16 @@ fn convert(args: &Convert) -> Result<()> {
     let config = args.settings()?;
     let out = match &args.out {
         Some(out) => out.clone(),
-        None => args.input.with_extension("npz"),
+        None => beside(&args.input),
     };
-    if out == args.input || (args.out.is_none() && out.exists()) {
+    if is_same(&out, &args.input) || (args.out.is_none() && out.exists()) {
         return Err(Error::usage("the output exists")
             .at_path(&out)
             .help("name another file with --out"));
+    }
+    if args.array.is_some() && config.data.signal.is_none() {
+        return Err(Error::usage("--array names signals, and there is no chain for them")
+            .help("name one: --preset plain"));
     }
     let preparation = config.data.preparation();
     let conversion = Conversion {
@@ -146,6 +151,30 @@ fn convert(args: &Convert) -> Result<()> {
     super::print(&out.display().to_string())
 }
 
+/// The archive beside the input: `x.mat` becomes `x.npz`, the folder `set.v2` `set.v2.npz`.
+fn beside(input: &Path) -> PathBuf {
+    let ending = input.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    if input.is_file() && ["mat", "npy", "npz"].iter().any(|e| e.eq_ignore_ascii_case(ending)) {
+        return input.with_extension("npz");
+    }
+    // The name of `.` or `a/..` is that of the folder it stands for.
+    let whole = input.canonicalize().unwrap_or_else(|_| input.into());
+    let mut name = input.file_name().or(whole.file_name()).unwrap_or_default().to_os_string();
+    name.push(".npz");
+    match input.file_name() {
+        Some(_) => input.with_file_name(name),
+        None => whole.with_file_name(name),
+    }
+}
+
+/// Whether two spellings name one file that is there.
+fn is_same(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Keys of `[data]` beside those of the chain that a conversion looks at.
+const KEYS: [&str; 6] = ["labels", "size", "norm", "clip_db", "unit", "percentiles"];
+
 impl Convert {
     /// The settings of `[data]`: a key without a section is one of the chain.
     fn settings(&self) -> Result<Config> {
@@ -155,8 +184,17 @@ impl Convert {
             sets.push(format!("data.signal.preset={preset}"));
         }
         for set in &self.sets {
-            let key = set.split('=').next().unwrap_or_default();
+            let key = set.split('=').next().unwrap_or_default().trim();
             if key.contains('.') {
+                let of_data = key.strip_prefix("data.").unwrap_or_default();
+                if !KEYS.contains(&of_data) && of_data.split('.').next() != Some("signal") {
+                    return Err(Error::usage(format!("a conversion does not look at {key}"))
+                        .at(format!("--set {set}"))
+                        .help(format!(
+                            "use a key of the chain, or data.{}",
+                            KEYS.join(", data.")
+                        )));
+                }
                 sets.push(set.clone());
             } else if self.preset.is_some() {
                 sets.push(format!("data.signal.{set}"));
@@ -167,5 +205,31 @@ impl Convert {
             }
         }
         Config::load(None, &sets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn archives_lie_beside_their_input() {
+        let dir = std::env::temp_dir().join(format!("vqforge-beside-{}", std::process::id()));
+        std::fs::create_dir_all(dir.join("set.v2")).unwrap();
+        std::fs::write(dir.join("x.MAT"), b"").unwrap();
+        std::fs::write(dir.join("x.day1"), b"").unwrap();
+        for (input, want) in [
+            ("x.MAT", "x.npz"),
+            ("set.v2", "set.v2.npz"),
+            ("set.v2/", "set.v2.npz"),
+            ("x.day1", "x.day1.npz"),
+        ] {
+            assert_eq!(beside(&dir.join(input)), dir.join(want), "{input}");
+        }
+        let folder = dir.canonicalize().unwrap();
+        assert_eq!(beside(&dir.join("set.v2/..")), folder.with_extension("npz"));
+        assert!(is_same(&dir.join("x.MAT"), &dir.join("set.v2/../x.MAT")));
+        assert!(!is_same(&dir.join("x.MAT"), &dir.join("x.day1")));
+        std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -14,6 +14,7 @@ mod resume;
 mod sample;
 mod train;
 mod tuning;
+mod weights;
 
 use clap::{Parser, Subcommand};
 use std::io::Write;
@@ -33,7 +34,7 @@ const SHORT: &str =
   devices, bench       what to compute on, and how fast it is
   data                 look at data, convert it, or simulate some
   train, compare       a VQ-VAE, a diffusion over its codes; VQ-VAE or KL-VAE?
-  sample, reconstruct  use what was trained; report: a run as one HTML page
+  sample, reconstruct  use it; report: a run as HTML; export, import: diffusers
   COMMAND --help       more about a command
 ";
 
@@ -65,6 +66,10 @@ enum Command {
     Sample(sample::Args),
     /// Images through a VQ-VAE run and back.
     Reconstruct(reconstruct::Args),
+    /// The best checkpoint of a run as a folder for diffusers (needs model.family = "vqmodel").
+    Export(weights::Export),
+    /// A run made of a diffusers folder: VQModel or AutoencoderKL.
+    Import(weights::Import),
     /// A run as one HTML page: curves, pictures, settings.
     Report(report::Args),
     /// VQ-VAE or KL-VAE: trains both on the same data and judges.
@@ -89,6 +94,8 @@ pub fn run() -> ExitCode {
         Command::Train(command) => train::run(command),
         Command::Sample(args) => sample::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
+        Command::Export(args) => weights::export(args),
+        Command::Import(args) => weights::import(args),
         Command::Report(args) => report::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Compare(args) => match compare::run(args) {

@@ -1,19 +1,20 @@
 //! `vqforge reconstruct`
 
 use super::common::{DeviceArgs, folder, load};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use vqforge::config::Config;
 use vqforge::data::split::Split;
 use vqforge::data::write::{to_u8, write_npz};
 use vqforge::data::{Dataset, Pixels};
 use vqforge::error::{Error, Result};
 use vqforge::train::autoencoder::AutoencoderJob;
 use vqforge::train::codes::Tokenizer;
-use vqforge::train::{Console, Material};
+use vqforge::train::{Console, Material, Snapshot};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The run folder of a VQ-VAE
+    /// The run folder of a VQ-VAE or a KL-VAE
     run: PathBuf,
     /// npz, npy, mat, a folder of such files or of PNG images, or synth:human, synth:rotor
     #[arg(long)]
@@ -28,7 +29,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let mut console = Console::new(args.device.quiet);
     let device = args.device.announce(&mut console)?;
-    let tokenizer = Tokenizer::open(&args.run)?;
+    let tokenizer = open(&args.run)?;
     let preparation = tokenizer.config.data.preparation();
     let mut images = load(&tokenizer.config, &args.data)?;
     match tokenizer.scale()? {
@@ -43,13 +44,14 @@ pub fn run(args: &Args) -> Result<()> {
     let split = Split { train: all.clone(), test: all, warnings: vec![] };
     let data = Arc::new(Material { images, split });
     let mut job = AutoencoderJob::new(tokenizer.config.clone(), data.clone())?;
+    // An unusable folder is told now, and not after the work.
+    folder(&args.out)?;
     let mut store = job.evaluator(device, &tokenizer.snapshot)?;
     let (numbers, outputs) = job.reconstruct(&mut store)?;
-    folder(&args.out)?;
-    job.picture(&outputs, &args.out.join("grid.png"))?;
     let pixels = Pixels::U8(outputs.iter().map(|&v| to_u8(v)).collect());
     let written = Dataset { pixels, ..data.images.clone() };
     write_npz(&args.out.join("reconstructions.npz"), &written)?;
+    job.picture(&outputs, &args.out.join("grid.png"))?;
     let mut line = serde_json::json!({ "images": data.images.n });
     for (name, value) in numbers {
         line[name] = serde_json::json!(value);
@@ -57,4 +59,14 @@ pub fn run(args: &Args) -> Result<()> {
     let text =
         serde_json::to_string(&line).map_err(|e| Error::failed("cannot write JSON").why(e))?;
     super::print(&text)
+}
+
+/// The autoencoder of a run. One without codes is no tokenizer, but there and back it goes as well.
+fn open(run: &Path) -> Result<Tokenizer> {
+    let snapshot = Snapshot::load_best(run)?;
+    if snapshot.meta("kind")? != "klvae" {
+        return Tokenizer::from_snapshot(snapshot).map_err(|e| e.at_path(run));
+    }
+    let config = Config::parse("checkpoint", snapshot.meta("config")?, &[])?;
+    Ok(Tokenizer { config, snapshot })
 }

@@ -129,7 +129,11 @@ impl Common {
         }
         let data = match &self.data {
             Some(data) => data.clone(),
-            None => snapshot.meta("data")?.to_string(),
+            // An imported model has seen none here.
+            None => {
+                let known = snapshot.meta("data").map_err(|e| e.help("name them: --data PATH"));
+                known?.to_string()
+            }
         };
         if self.device.tune.is_some() {
             console.line("--tune is for new runs: the run's own choices are used");

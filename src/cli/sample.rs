@@ -46,7 +46,7 @@ pub struct Args {
     /// whose scale is known
     #[arg(long)]
     db: bool,
-    /// Folder for grid.png and samples.npz
+    /// Folder for samples.npz, and for grid.png with the first 256 of them
     #[arg(long)]
     out: PathBuf,
     #[command(flatten)]
@@ -55,6 +55,10 @@ pub struct Args {
 
 /// Samples made at once.
 const BATCH: usize = 32;
+/// Samples in the picture at most,
+const SHOWN: usize = 256;
+/// and pixels of all samples in it, before each is drawn as four.
+const SHOWN_PIXELS: usize = 1 << 23;
 
 /// A diffusion run opened for sampling.
 pub struct Opened {
@@ -121,7 +125,13 @@ pub fn run(args: &Args) -> Result<()> {
             .why("the training data did not say how their pixels came to be")
             .help("train on signals ([data.signal]) or with data.norm = \"max-db\""));
     }
-    let mut images = vec![];
+    // An unusable folder is told now, and not after hours of sampling.
+    folder(&args.out)?;
+    let len: usize = opened.shape.iter().product();
+    let sheet = sheet(args.n, opened.shape);
+    let drawn = sheet.rows * sheet.columns * len;
+    let known = opened.provenance.as_ref().filter(|_| args.db);
+    let (mut pixels, mut shown, mut levels) = (vec![], vec![], vec![]);
     for (at, chunk) in labels.chunks(batch).enumerate() {
         let first = at * batch;
         console.progress(&format!("sampled {first} of {}", args.n));
@@ -135,16 +145,13 @@ pub fn run(args: &Args) -> Result<()> {
             first: first as u64,
         };
         let (_, made) = opened.generator.generate(&mut opened.store, &classes, &how)?;
-        let len: usize = opened.shape.iter().product();
-        images.extend_from_slice(&made[..chunk.len() * len]);
+        let made = &made[..chunk.len() * len];
+        pixels.extend(made.iter().map(|&v| to_u8(v)));
+        shown.extend_from_slice(&made[..made.len().min(drawn.saturating_sub(shown.len()))]);
+        let decibels = known.and_then(|p| p.to_db(made)).unwrap_or_default();
+        levels.extend(decibels.into_iter().map(|v| v as f32));
     }
-    let known = opened.provenance.as_ref().filter(|_| args.db);
-    let levels = known.and_then(|p| p.to_db(&images));
-    folder(&args.out)?;
-    let sheet = Sheet::square(args.n, opened.shape).scaled(2).coloured(Colormap::Perceptual);
-    write_png(&args.out.join("grid.png"), &sheet.draw(&images)?)?;
     let [h, w, c] = opened.shape;
-    let pixels = images.iter().map(|&v| to_u8(v)).collect();
     let shape = [args.n, h, w, c];
     let labels = (opened.grid.classes > 0).then_some(labels);
     let mut data = Dataset::from_u8(pixels, shape, labels, opened.class_names.clone(), "samples")?;
@@ -152,13 +159,19 @@ pub fn run(args: &Args) -> Result<()> {
         data.signal.clone_from(&provenance.signal);
         data.scale = provenance.scale;
     }
-    if let Some(levels) = levels {
-        let levels: Vec<f32> = levels.into_iter().map(|v| v as f32).collect();
+    write_npz(&args.out.join("samples.npz"), &data)?;
+    if args.db {
         write_npy(&args.out.join("samples_db.npy"), &shape, &levels)?;
     }
-    write_npz(&args.out.join("samples.npz"), &data)?;
+    write_png(&args.out.join("grid.png"), &sheet.draw(&shown)?)?;
     console.line(&format!("{} samples of {h}x{w}: grid.png, samples.npz", args.n));
     super::print(&args.out.display().to_string())
+}
+
+/// The picture of the first of `n` samples: never so large that it cannot be drawn.
+fn sheet(n: usize, shape: [usize; 3]) -> Sheet {
+    let most = (SHOWN_PIXELS / (shape[0] * shape[1]).max(1)).clamp(1, SHOWN);
+    Sheet::square(n.min(most), shape).scaled(2).coloured(Colormap::Perceptual)
 }
 
 fn between(least: u64, most: u64) -> impl Fn(&str) -> std::result::Result<usize, String> + Clone {
@@ -178,4 +191,25 @@ fn class_number(wanted: &str, names: &[String]) -> Result<u32> {
             _ => error.help(format!("use a number or one of: {}", names.join(", "))),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Any number of samples of any size gives a picture that can be drawn.
+    #[test]
+    fn pictures_are_bounded() {
+        for (n, shape, cells) in [
+            (1_000_000, [64, 64, 1], [16, 16]),
+            (64, [64, 64, 3], [8, 8]),
+            (3, [128, 32, 1], [2, 2]),
+            (1_000_000, [2048, 2048, 1], [1, 2]),
+        ] {
+            let sheet = sheet(n, shape);
+            assert_eq!([sheet.rows, sheet.columns], cells);
+            let size = sheet.draw(&[]).map(|raster| raster.width).unwrap();
+            assert_eq!(size, cells[1] * 2 * shape[1] + 2 * (cells[1] - 1));
+        }
+    }
 }

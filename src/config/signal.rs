@@ -1,5 +1,7 @@
 //! The `[data.signal]` section: a named chain from radar signals to images, and changes of it.
 
+use std::collections::BTreeSet;
+
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -10,12 +12,14 @@ use crate::data::signal::presets;
 
 /// A preset with its overrides: `preset = "glasgow"` and any key of [`Transform`].
 ///
-/// It is written as the preset and what differs from it, so that `--set data.signal.preset=NAME`
-/// replaces the preset and keeps what was set by hand.
+/// It is written as the preset and what was set by hand, so that `--set data.signal.preset=NAME`
+/// replaces the one and keeps the other, equal to the preset's or not.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Signal {
     pub preset: String,
     pub transform: Transform,
+    /// Keys that were set by hand.
+    given: BTreeSet<String>,
 }
 
 impl Signal {
@@ -24,7 +28,7 @@ impl Signal {
         let transform = presets::preset(name).ok_or_else(|| {
             format!("no preset is called {name:?}: there are {}", presets::NAMES.join(", "))
         })?;
-        Ok(Signal { preset: name.into(), transform })
+        Ok(Signal { preset: name.into(), transform, given: BTreeSet::new() })
     }
 
     /// The first key out of its range.
@@ -51,7 +55,7 @@ impl Serialize for Signal {
         let base = Signal::preset(&self.preset).map_err(S::Error::custom)?;
         let base = object(&base.transform).map_err(S::Error::custom)?;
         let mut map = object(&self.transform).map_err(S::Error::custom)?;
-        map.retain(|key, value| base.get(key) != Some(value));
+        map.retain(|key, value| self.given.contains(key) || base.get(key) != Some(value));
         map.insert("preset".into(), Value::String(self.preset.clone()));
         map.serialize(serializer)
     }
@@ -69,9 +73,10 @@ impl<'de> Deserialize<'de> for Signal {
         };
         let base = Signal::preset(&name).map_err(D::Error::custom)?;
         let mut map = object(&base.transform).map_err(D::Error::custom)?;
+        let keys = given.keys().cloned().collect();
         map.extend(given);
         let transform = Transform::deserialize(Value::Object(map)).map_err(D::Error::custom)?;
-        Ok(Signal { preset: name, transform })
+        Ok(Signal { preset: name, transform, given: keys })
     }
 }
 
@@ -96,6 +101,16 @@ mod tests {
         assert!(text.contains("preset = \"glasgow\"") && text.contains("hop = 12"), "{text}");
         assert!(!text.contains("window_length"), "{text}");
         assert_eq!(Config::parse("c", &text, &[]).unwrap(), config);
+        // A value by hand that is the default's is by hand all the same.
+        for order in [
+            ["data.signal.hop=64", "data.signal.preset=glasgow"],
+            ["data.signal.preset=glasgow", "data.signal.hop=64"],
+        ] {
+            let config = sets(&order).unwrap();
+            assert_eq!(config.data.signal.as_ref().unwrap().transform.hop, 64, "{order:?}");
+            let again = Config::parse("c", &config.to_toml().unwrap(), &[]).unwrap();
+            assert_eq!(again, config);
+        }
         // The preset is replaced, what was set by hand stays.
         let other = Config::parse("c", &text, &["data.signal.preset=ci4r".into()]).unwrap();
         let other = other.data.signal.unwrap().transform;

@@ -1,13 +1,12 @@
 //! Named arrays of any file that is read: what images and signals are picked from.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
 
 use npyz::TypeChar;
 use rustfft::num_complex::Complex;
 
-use super::header::{Checked, Header, read_header};
+use super::header::{Checked, Header};
+use super::permute::{from_fortran, permute};
 use super::{Pixels, npy, npz};
 use crate::error::{Error, Result};
 
@@ -60,16 +59,31 @@ impl Values {
 
     /// From Fortran order, the first axis fastest.
     pub fn in_c_order(self, shape: &[usize]) -> Values {
+        let (shape, order) = from_fortran(shape);
+        self.permuted(&shape, &order)
+    }
+
+    /// Axis `order[i]` of `shape` as axis i.
+    pub fn permuted(self, shape: &[usize], order: &[usize]) -> Values {
         match self {
-            Values::U8(v) => Values::U8(to_c_order(v, shape)),
-            Values::F32(v) => Values::F32(to_c_order(v, shape)),
-            Values::Ints(v) => Values::Ints(to_c_order(v, shape)),
-            Values::Complex(v) => Values::Complex(to_c_order(v, shape)),
+            Values::U8(v) => Values::U8(permute(v, shape, order)),
+            Values::F32(v) => Values::F32(permute(v, shape, order)),
+            Values::Ints(v) => Values::Ints(permute(v, shape, order)),
+            Values::Complex(v) => Values::Complex(permute(v, shape, order)),
         }
     }
 }
 
 impl Array {
+    /// The last axis as the first.
+    pub fn last_axis_first(self) -> Array {
+        let rank = self.shape.len();
+        let order: Vec<usize> = (0..rank).map(|axis| (axis + rank - 1) % rank).collect();
+        let values = self.values.permuted(&self.shape, &order);
+        let shape = order.iter().map(|&axis| self.shape[axis]).collect();
+        Array { dtype: self.dtype, shape, values }
+    }
+
     pub fn is_complex(&self) -> bool {
         matches!(self.values, Values::Complex(_))
     }
@@ -130,35 +144,6 @@ impl Node {
     }
 }
 
-/// Reorders an array whose first axis varies fastest into one whose last axis does.
-pub fn to_c_order<T: Copy>(data: Vec<T>, shape: &[usize]) -> Vec<T> {
-    if shape.iter().filter(|&&d| d != 1).count() <= 1 || data.is_empty() {
-        return data;
-    }
-    let mut strides = Vec::with_capacity(shape.len());
-    let mut step = 1;
-    for &d in shape {
-        strides.push(step);
-        step *= d;
-    }
-    let mut index = vec![0; shape.len()];
-    let mut at = 0;
-    let mut out = Vec::with_capacity(data.len());
-    for _ in 0..data.len() {
-        out.push(data[at]);
-        for axis in (0..shape.len()).rev() {
-            index[axis] += 1;
-            at += strides[axis];
-            if index[axis] < shape[axis] {
-                break;
-            }
-            at -= strides[axis] * shape[axis];
-            index[axis] = 0;
-        }
-    }
-    out
-}
-
 /// All arrays of an `.npy`, `.npz` or `.mat` file; and what was skipped, in words.
 ///
 /// # Errors
@@ -169,10 +154,7 @@ pub fn read_file(path: &Path) -> Result<(Vec<Named>, Vec<String>)> {
         super::open::Kind::Npz => npz::read_arrays(path),
         super::open::Kind::Npy => {
             let bad = |why: String| Error::data("the array cannot be read").at_path(path).why(why);
-            let file = File::open(path).map_err(|e| bad(e.to_string()))?;
-            let total = file.metadata().map_err(|e| bad(e.to_string()))?.len();
-            let mut reader = BufReader::with_capacity(1 << 16, file);
-            let header = read_header(&mut reader, total).map_err(bad)?;
+            let (header, reader) = npz::npy_header(path)?;
             let node = read_npy_array(&header, reader).map_err(bad)?;
             Ok((vec![Named { name: "array".into(), node }], Vec::new()))
         }

@@ -63,7 +63,18 @@ fn sync_folder(path: &Path) -> std::io::Result<()> {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
     };
-    File::open(folder)?.sync_all()
+    tolerated(File::open(folder).and_then(|folder| folder.sync_all()))
+}
+
+/// The file is in its place: that a file system flushes no folders (some network and shared ones), or
+/// lets nobody open them, is no reason to call it unwritten.
+#[cfg(unix)]
+fn tolerated(flushed: std::io::Result<()>) -> std::io::Result<()> {
+    use std::io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    match flushed {
+        Err(e) if matches!(e.kind(), InvalidInput | PermissionDenied | Unsupported) => Ok(()),
+        other => other,
+    }
 }
 
 #[cfg(not(unix))]
@@ -75,6 +86,17 @@ fn sync_folder(_: &Path) -> std::io::Result<()> {
 mod tests {
     use super::*;
     use crate::data::testing::Scratch;
+
+    #[cfg(unix)]
+    #[test]
+    fn folders_that_cannot_be_flushed() {
+        use std::io::{Error, ErrorKind};
+        for kind in [ErrorKind::InvalidInput, ErrorKind::Unsupported, ErrorKind::PermissionDenied] {
+            assert!(tolerated(Err(kind.into())).is_ok());
+        }
+        assert!(tolerated(Err(Error::other("input/output error"))).is_err());
+        assert!(tolerated(Err(ErrorKind::StorageFull.into())).is_err());
+    }
 
     #[test]
     fn all_or_nothing() {

@@ -186,6 +186,68 @@ mod tests {
         Dataset::from_u8(pixels, [1, 1, levels.len(), 3], None, vec![], "memory").unwrap()
     }
 
+    /// Colours that matplotlib 3 draws, by level: the tables here are its maps, not only invertible ones.
+    #[test]
+    fn colours_of_matplotlib() {
+        const LEVELS: [u8; 9] = [0, 32, 64, 100, 128, 160, 200, 230, 255];
+        let maps: [(Colours, [[u8; 3]; 9]); 3] = [
+            (
+                Colours::Viridis,
+                [
+                    [68, 1, 84],
+                    [71, 45, 123],
+                    [59, 82, 139],
+                    [42, 118, 142],
+                    [33, 145, 140],
+                    [40, 174, 128],
+                    [112, 207, 87],
+                    [189, 223, 38],
+                    [253, 231, 37],
+                ],
+            ),
+            (
+                Colours::Turbo,
+                [
+                    [48, 18, 59],
+                    [70, 107, 227],
+                    [40, 188, 235],
+                    [63, 246, 138],
+                    [164, 252, 60],
+                    [238, 207, 58],
+                    [244, 102, 23],
+                    [195, 37, 3],
+                    [122, 4, 3],
+                ],
+            ),
+            (
+                Colours::Jet,
+                [
+                    [0, 0, 128],
+                    [0, 0, 255],
+                    [0, 128, 255],
+                    [35, 255, 212],
+                    [125, 255, 122],
+                    [228, 255, 19],
+                    [255, 119, 0],
+                    [241, 8, 0],
+                    [128, 0, 0],
+                ],
+            ),
+        ];
+        for (colours, drawn) in maps {
+            let mut data =
+                Dataset::from_u8(drawn.concat(), [1, 1, 9, 3], None, vec![], "memory").unwrap();
+            colours.undo(&mut data).unwrap();
+            let Pixels::U8(got) = &data.pixels else { panic!("{:?}", data.pixels) };
+            for (got, want) in got.iter().zip(LEVELS) {
+                // Between support points a level may be taken for its neighbour. From 0.11 (level 28) to
+                // 0.125 jet is one blue, and of equal colours the lowest is taken.
+                let most = if (colours, want) == (Colours::Jet, 32) { 4 } else { 1 };
+                assert!(got.abs_diff(want) <= most, "{colours:?}: level {want} became {got}");
+            }
+        }
+    }
+
     /// Every level of every map comes back, and each map is refused for the pictures of the others.
     #[test]
     fn levels_come_back() {

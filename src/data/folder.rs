@@ -1,13 +1,11 @@
-//! Folders of PNG files: `root/*.png`, `root/<class>/*.png`, or either of them below
-//! `root/train` and `root/test`. Files are taken in the byte order of their names.
+//! Folders of PNG files, by class and by part as [`super::listing`] finds them.
 
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rayon::prelude::*;
 
 use super::Pixels;
+use super::listing::{Entry, Listing, Wanted, list};
 use super::png_in::{Format, Png};
 use crate::error::{Error, Result};
 
@@ -23,124 +21,31 @@ pub struct Folder {
     pub warnings: Vec<String>,
 }
 
-struct Entry {
-    path: PathBuf,
-    class: Option<String>,
-    part: i64,
-}
-
-/// Files and folders directly below a folder, sorted, hidden ones left out.
-struct Listing {
-    pngs: Vec<PathBuf>,
-    folders: Vec<PathBuf>,
-    others: usize,
-}
-
 const HELP: &str = "put PNG files into one folder per class: root/walk/0001.png, root/run/0001.png";
+
+const PNG: Wanted = Wanted { endings: &["png"], name: "PNG" };
 
 /// Reads a folder. All images must share size, colour and depth.
 pub fn read_folder(root: &Path) -> Result<Folder> {
-    let mut warnings = Vec::new();
-    let top = list(root)?;
-    let part = |name: &str| top.folders.iter().find(|p| p.file_name() == Some(OsStr::new(name)));
-    let mut entries = Vec::new();
-    let parts = match (part("train"), part("test")) {
-        (Some(train), Some(test)) => {
-            for other in top.folders.iter().filter(|p| *p != train && *p != test) {
-                warnings.push(format!("{} is neither train nor test: ignored", other.display()));
-            }
-            collect(train, 0, &mut entries, &mut warnings)?;
-            collect(test, 1, &mut entries, &mut warnings)?;
-            true
-        }
-        _ => {
-            collect(root, 0, &mut entries, &mut warnings)?;
-            false
-        }
-    };
-    if entries.is_empty() {
+    let mut listing = list(root, PNG)?;
+    if listing.entries.is_empty() {
         return Err(Error::data("the folder has no PNG images")
             .at_path(root)
-            .why(warnings.first().cloned().unwrap_or_else(|| "nothing ends in .png".into()))
+            .why(listing.warnings.first().map_or("nothing ends in .png", |w| w))
             .help(HELP));
     }
-
-    let classes: BTreeSet<&String> = entries.iter().filter_map(|e| e.class.as_ref()).collect();
-    let class_names: Vec<String> = classes.into_iter().cloned().collect();
-    let label = |e: &Entry| class_names.binary_search(e.class.as_ref()?).ok().map(|c| c as u32);
-    let labels: Option<Vec<u32>> = entries.iter().map(label).collect();
-    if labels.is_none() && !class_names.is_empty() {
-        warnings.push("some images are in no class folder: no labels are used".into());
-    }
+    let (labels, class_names) = listing.classes();
+    let Listing { entries, parts, mut warnings } = listing;
     let (pixels, format) = decode_all(&entries, &mut warnings)?;
     Ok(Folder {
         pixels,
         n: entries.len(),
         format,
-        class_names: if labels.is_some() { class_names } else { Vec::new() },
         labels,
+        class_names,
         split: parts.then(|| entries.iter().map(|e| e.part).collect()),
         warnings,
     })
-}
-
-fn list(folder: &Path) -> Result<Listing> {
-    let bad = |e: std::io::Error| Error::data("the folder cannot be listed").at_path(folder).why(e);
-    let mut listing = Listing { pngs: Vec::new(), folders: Vec::new(), others: 0 };
-    for entry in std::fs::read_dir(folder).map_err(bad)? {
-        let path = entry.map_err(bad)?.path();
-        let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
-        if hidden {
-            continue;
-        }
-        let png = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
-        if path.is_dir() {
-            listing.folders.push(path);
-        } else if png {
-            listing.pngs.push(path);
-        } else {
-            listing.others += 1;
-        }
-    }
-    listing.pngs.sort();
-    listing.folders.sort();
-    Ok(listing)
-}
-
-/// The images of one part: those in class folders if there are any, else the loose ones.
-fn collect(
-    root: &Path,
-    part: i64,
-    entries: &mut Vec<Entry>,
-    warnings: &mut Vec<String>,
-) -> Result<()> {
-    let top = list(root)?;
-    let before = entries.len();
-    let mut others = top.others;
-    for folder in &top.folders {
-        let inside = list(folder)?;
-        others += inside.others;
-        if !inside.folders.is_empty() {
-            warnings.push(format!("folders below {} are ignored", folder.display()));
-        }
-        let class = folder.file_name().map(|n| n.to_string_lossy().into_owned());
-        let entry = |path| Entry { path, class: class.clone(), part };
-        entries.extend(inside.pngs.into_iter().map(entry));
-    }
-    if entries.len() == before {
-        let entry = |path| Entry { path, class: None, part };
-        entries.extend(top.pngs.into_iter().map(entry));
-    } else if !top.pngs.is_empty() {
-        let count = top.pngs.len();
-        warnings.push(format!(
-            "{count} images beside the class folders of {} are ignored",
-            root.display()
-        ));
-    }
-    if others > 0 {
-        warnings.push(format!("{others} files below {} are not PNG: ignored", root.display()));
-    }
-    Ok(())
 }
 
 /// Decodes in parallel; every file must have the format of the first, which is checked from its

@@ -18,8 +18,8 @@ const MAX_HEADER: usize = 10_000;
 const MAX_RANK: usize = 8;
 /// Deflate cannot expand further than 1032:1; real images stay far below this.
 const MAX_EXPANSION: u64 = 256;
-/// Members below this many bytes may expand as they like (sorted labels compress very well).
-const SMALL_MEMBER: u64 = 16 << 20;
+/// So much in a file may expand as it likes (sorted labels compress very well).
+const SMALL: u64 = 16 << 20;
 
 /// A header whose claims agree with each other and with the size of the file.
 #[derive(Clone)]
@@ -101,15 +101,43 @@ pub fn read_header(reader: &mut impl Read, total: u64) -> Checked<Header> {
     Ok(Header { npy, dtype, shape, len, data_bytes })
 }
 
-/// Refuses a compressed member whose claimed size no honest image archive reaches, before any of
-/// it is decompressed.
-pub fn check_expansion(compressed: u64, expanded: u64) -> Checked<()> {
-    if expanded > SMALL_MEMBER && expanded / MAX_EXPANSION > compressed {
-        return Err(format!(
-            "{compressed} compressed bytes claim to hold {expanded}: refused as a decompression bomb"
-        ));
+/// What all compressed parts of one file may expand to together: more than any honest file of its size
+/// does, and in proportion to it.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    file: u64,
+    left: u64,
+}
+
+impl Budget {
+    /// For a file of so many bytes.
+    pub fn of(file: u64) -> Self {
+        Budget { file, left: file.saturating_mul(MAX_EXPANSION).max(SMALL) }
     }
-    Ok(())
+
+    /// Bytes that are left.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// Takes the bytes that a part claims to hold, or refuses it, before any of it is decompressed.
+    pub fn spend(&mut self, bytes: u64) -> Checked<()> {
+        self.left = self.left.checked_sub(bytes).ok_or_else(|| {
+            format!(
+                "a file of {} bytes claims to hold {bytes} and more: refused as a decompression bomb",
+                self.file
+            )
+        })?;
+        Ok(())
+    }
+}
+
+/// A vector for `len` elements that a header claims: what memory does not hold is an error in words.
+pub fn reserved<T>(len: usize) -> Checked<Vec<T>> {
+    let mut data = Vec::new();
+    data.try_reserve_exact(len)
+        .map_err(|_| format!("{len} elements do not fit into the memory"))?;
+    Ok(data)
 }
 
 /// Magic, version, length and text of the header, at most [`MAX_HEADER`] bytes of text.
@@ -276,10 +304,20 @@ mod tests {
 
     #[test]
     fn expansion() {
-        assert!(check_expansion(1, SMALL_MEMBER).is_ok());
-        assert!(check_expansion(1 << 20, 1 << 28).is_ok());
-        assert!(check_expansion(1 << 20, (1 << 28) + 256).is_err());
-        assert!(check_expansion(1 << 20, 1 << 30).is_err());
-        assert!(check_expansion(10, u64::MAX).is_err());
+        let spend = |file, parts: &[u64]| {
+            let mut budget = Budget::of(file);
+            parts.iter().try_for_each(|&bytes| budget.spend(bytes))
+        };
+        assert!(spend(1, &[SMALL]).is_ok());
+        assert!(spend(1, &[SMALL, 1]).is_err());
+        assert!(spend(1 << 20, &[1 << 28]).is_ok());
+        assert!(spend(1 << 20, &[1 << 27, 1 << 27]).is_ok());
+        assert!(spend(1 << 20, &[1 << 27, 1 << 27, 1]).is_err());
+        assert!(spend(10, &[u64::MAX]).is_err());
+        assert!(spend(u64::MAX, &[u64::MAX]).is_ok());
+        // What was refused does not count.
+        let mut budget = Budget::of(1);
+        assert!(budget.spend(SMALL + 1).is_err() && budget.spend(SMALL).is_ok());
+        assert!(reserved::<f64>(usize::MAX / 8).is_err() && reserved::<u8>(9).is_ok());
     }
 }

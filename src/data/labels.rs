@@ -50,14 +50,18 @@ pub struct Labels {
     pub labels: Vec<u32>,
     /// Set where the values had to be renumbered: the values as text.
     pub renamed: Vec<String>,
+    /// The values were 1..=C, and are 0..C now.
+    pub from_one: bool,
     /// The array they came from.
     pub array: String,
 }
 
-/// Takes the label array out of `arrays`.
+/// Takes the label array out of `arrays`. `names`: how many class names the data have; labels from 1 to
+/// as many are MATLAB's, which count from 1.
 pub fn choose(
     arrays: &mut Vec<(String, Vec<i64>)>,
     choice: &LabelChoice,
+    names: usize,
 ) -> Result<Option<Labels>> {
     let named = |wanted: &str| arrays.iter().position(|(n, _)| n.eq_ignore_ascii_case(wanted));
     let at = match choice {
@@ -77,9 +81,14 @@ pub fn choose(
         }),
     };
     Ok(at.map(|at| {
-        let (array, values) = arrays.remove(at);
+        let (array, mut values) = arrays.remove(at);
+        let range = (values.iter().min().copied(), values.iter().max().copied());
+        let from_one = range == (Some(1), i64::try_from(names).ok());
+        if from_one {
+            values.iter_mut().for_each(|v| *v -= 1);
+        }
         let (labels, renamed) = number(&values);
-        Labels { labels, renamed, array }
+        Labels { labels, renamed, from_one, array }
     }))
 }
 
@@ -105,16 +114,33 @@ mod tests {
 
     #[test]
     fn choice_by_name_then_order() {
-        let pick =
-            |names: &[&str], choice| choose(&mut arrays(names), &choice).unwrap().map(|l| l.array);
+        let pick = |names: &[&str], choice| {
+            choose(&mut arrays(names), &choice, 0).unwrap().map(|l| l.array)
+        };
         assert_eq!(pick(&["subject", "Labels", "y"], LabelChoice::Auto), Some("Labels".into()));
         assert_eq!(pick(&["subject", "gesture"], LabelChoice::Auto), Some("gesture".into()));
         assert_eq!(pick(&["subject", "split"], LabelChoice::Auto), None);
         assert_eq!(pick(&["labels"], LabelChoice::None), None);
         assert_eq!(pick(&["labels", "aim"], LabelChoice::parse("aim")), Some("aim".into()));
-        let error = choose(&mut arrays(&["labels"]), &LabelChoice::parse("aims")).unwrap_err();
+        let error = choose(&mut arrays(&["labels"]), &LabelChoice::parse("aims"), 0).unwrap_err();
         assert_eq!(error.exit_code(), 4);
         assert!(error.to_string().contains("[\"labels\"]"), "{error}");
+    }
+
+    /// Labels count from 1 where only that fits the class names.
+    #[test]
+    fn labels_of_matlab() {
+        let labels = |values: &[i64], names| {
+            let mut arrays = vec![("labels".to_string(), values.to_vec())];
+            let found = choose(&mut arrays, &LabelChoice::Auto, names).unwrap().unwrap();
+            (found.labels, found.from_one)
+        };
+        assert_eq!(labels(&[1, 3, 2], 3), (vec![0, 2, 1], true));
+        assert_eq!(labels(&[1, 3, 2], 4), (vec![1, 3, 2], false));
+        assert_eq!(labels(&[1, 3, 2], 0), (vec![1, 3, 2], false));
+        assert_eq!(labels(&[0, 3, 2], 3), (vec![0, 3, 2], false));
+        assert_eq!(labels(&[2, 3], 3), (vec![2, 3], false));
+        assert_eq!(labels(&[1, 1], 1), (vec![0, 0], true));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::header::Checked;
+use super::permute::permute;
 
 /// Axis order as found in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,39 +67,46 @@ pub fn guess(shape: &[usize]) -> Checked<Guess> {
     }
 }
 
+/// Which axis of a MATLAB array counts its images or recordings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CountedAxis {
+    /// The first axis, or else the last.
+    pub first: bool,
+    /// The file says so; else it is only custom.
+    pub sure: bool,
+}
+
+/// The axis as long as a vector of the file, of which there is one entry per image; else, of three axes,
+/// the one beside the sides of a square; else the last, as MATLAB users count.
+pub fn counted_axis(shape: &[usize], vectors: &[usize]) -> CountedAxis {
+    let has = |d: Option<&usize>| d.is_some_and(|&d| d > 1 && vectors.contains(&d));
+    let (first, last) = (has(shape.first()), has(shape.last()));
+    let square = |a: usize, b: usize, n: usize| {
+        shape.len() == 3 && shape[a] == shape[b] && shape[n] != shape[a]
+    };
+    let (square_first, square_last) = (square(0, 1, 2), square(1, 2, 0));
+    CountedAxis {
+        first: if first != last { first } else { square_last },
+        sure: first != last || square_first || square_last,
+    }
+}
+
 /// Copies an array in file order into NHWC.
 ///
 /// `fortran`: the first axis of the file varies fastest. Where file order is NHWC already the
 /// vector is returned untouched.
 pub fn to_nhwc<T: Copy>(data: Vec<T>, guess: &Guess, fortran: bool) -> Vec<T> {
     let [n, h, w, c] = guess.nhwc;
-    if !fortran && (guess.layout != Layout::Nchw || c == 1) {
-        return data;
-    }
     // Sizes in file order, and where n, h, w, c sit among them.
-    let (dims, axes): (Vec<usize>, [usize; 4]) = match guess.layout {
-        Layout::Nhw => (vec![n, h, w, 1], [0, 1, 2, 3]),
-        Layout::Nhwc => (vec![n, h, w, c], [0, 1, 2, 3]),
-        Layout::Nchw => (vec![n, c, h, w], [0, 2, 3, 1]),
+    let (mut dims, mut order) = match guess.layout {
+        Layout::Nhw | Layout::Nhwc => ([n, h, w, c], [0, 1, 2, 3]),
+        Layout::Nchw => ([n, c, h, w], [0, 2, 3, 1]),
     };
-    let mut file_stride = [0; 4];
-    let mut step = 1;
-    let order: [usize; 4] = if fortran { [0, 1, 2, 3] } else { [3, 2, 1, 0] };
-    for axis in order {
-        file_stride[axis] = step;
-        step *= dims[axis];
+    if fortran {
+        dims.reverse();
+        order = order.map(|axis| 3 - axis);
     }
-    let [sn, sh, sw, sc] = axes.map(|axis| file_stride[axis]);
-    let mut out = Vec::with_capacity(data.len());
-    for i in 0..n {
-        for y in 0..h {
-            for x in 0..w {
-                let base = i * sn + y * sh + x * sw;
-                out.extend((0..c).map(|k| data[base + k * sc]));
-            }
-        }
-    }
-    out
+    permute(data, &dims, &order)
 }
 
 #[cfg(test)]
@@ -118,6 +126,23 @@ mod tests {
         assert!(guess(&[9, 0, 64]).is_err());
         assert!(guess(&[9, 64]).is_err());
         assert!(guess(&[9, 8, 8, 8, 8]).is_err());
+    }
+
+    #[test]
+    fn axes_that_count() {
+        let axis = |shape: &[usize], vectors: &[usize]| {
+            let CountedAxis { first, sure } = counted_axis(shape, vectors);
+            (first, sure)
+        };
+        assert_eq!(axis(&[64, 48, 9], &[]), (false, false));
+        assert_eq!(axis(&[64, 48, 9], &[9]), (false, true));
+        assert_eq!(axis(&[9, 64, 48], &[9, 5]), (true, true));
+        assert_eq!(axis(&[9, 64, 9], &[9]), (false, false));
+        assert_eq!(axis(&[9, 64, 64], &[]), (true, true));
+        assert_eq!(axis(&[64, 64, 9], &[]), (false, true));
+        assert_eq!(axis(&[64, 64, 9], &[64]), (true, true));
+        assert_eq!(axis(&[1000, 9], &[9]), (false, true));
+        assert_eq!(axis(&[1, 64, 48], &[1]), (false, false));
     }
 
     /// Every layout and order of the same images gives the same NHWC bytes.

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::percentile::percentile;
 use crate::error::{Error, Result};
 
 /// Unit of the float data, for [`Norm::MaxDb`].
@@ -56,29 +57,23 @@ impl Norm {
             Norm::None => return Ok(Scale::None),
             Norm::MaxDb { clip_db, unit } => return Ok(Scale::MaxDb { clip_db, unit }),
             Norm::MinMax => {
-                values.fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)))
+                let values = values.map(|&v| f64::from(v));
+                values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)))
             }
             Norm::Percentile { low, high } => {
                 let stride = values.clone().count().div_ceil(MAX_SAMPLE).max(1);
                 let mut sample: Vec<f32> = values.step_by(stride).copied().collect();
-                sample.sort_unstable_by(f32::total_cmp);
-                let at = |p: f64| sample.get(rank(p, sample.len())).copied();
-                (at(low).unwrap_or(0.0), at(high).unwrap_or(0.0))
+                (percentile(&mut sample, low), percentile(&mut sample, high))
             }
         };
         if low < high {
-            return Ok(Scale::Affine { low: f64::from(low), high: f64::from(high) });
+            return Ok(Scale::Affine { low, high });
         }
         Err(Error::data("the training images are constant: there is nothing to normalise")
             .at("data.norm")
             .why(format!("the lower end {low} is not below the upper end {high}"))
             .help("look at the data with `vqforge data info`, or widen data.percentiles"))
     }
-}
-
-/// Nearest-rank index of a percentile among `n` sorted values.
-fn rank(percent: f64, n: usize) -> usize {
-    ((percent / 100.0 * n.saturating_sub(1) as f64).round() as usize).min(n.saturating_sub(1))
 }
 
 impl Scale {

@@ -7,7 +7,7 @@ use npyz::{NpyFile, TypeChar};
 use rustfft::num_complex::Complex;
 
 use super::Pixels;
-use super::header::{Checked, Header};
+use super::header::{Checked, Header, reserved};
 
 /// Strings longer than this, or more of them, are not class names.
 const MAX_STRING_BYTES: u64 = 1 << 20;
@@ -18,7 +18,7 @@ pub fn read_pixels(header: &Header, reader: impl Read) -> Checked<Pixels> {
     let mut bytes = Counted { reader, left: header.data_bytes };
     let pixels = match (header.dtype.type_char(), header.dtype.num_bytes().unwrap_or(0)) {
         (TypeChar::Uint, 1) => {
-            let mut data = Vec::with_capacity(header.len);
+            let mut data = reserved(header.len)?;
             bytes.read_to_end(&mut data).map_err(|e| e.to_string())?;
             Pixels::U8(data)
         }
@@ -87,26 +87,16 @@ pub fn read_strings(header: &Header, reader: impl Read) -> Checked<Vec<String>> 
 /// Complex numbers of 8 or 16 bytes, as 32-bit floats, in file order.
 pub fn read_complex(header: &Header, reader: impl Read) -> Checked<Vec<Complex<f32>>> {
     let mut bytes = Counted { reader, left: header.data_bytes };
-    let big = header.dtype_name().starts_with('>');
-    let mut raw = Vec::new();
-    bytes.read_to_end(&mut raw).map_err(|e| e.to_string())?;
-    bytes.finish()?;
-    let half = match header.dtype.num_bytes() {
-        Some(8) => 4,
-        Some(16) => 8,
+    let numbers = match header.dtype.num_bytes() {
+        Some(8) => collect(header, &mut bytes, |z: Complex<f32>| z)?,
+        Some(16) => {
+            let narrow = |z: Complex<f64>| Complex::new(z.re as f32, z.im as f32);
+            collect(header, &mut bytes, narrow)?
+        }
         _ => return Err(format!("elements of type {} are not complex", header.dtype)),
     };
-    let part = |chunk: &[u8]| {
-        let mut b = [0u8; 8];
-        b[..half].copy_from_slice(chunk);
-        if big {
-            b[..half].reverse();
-        }
-        let [b0, b1, b2, b3, ..] = b;
-        if half == 4 { f32::from_le_bytes([b0, b1, b2, b3]) } else { f64::from_le_bytes(b) as f32 }
-    };
-    let pair = |z: &[u8]| Complex::new(part(&z[..half]), part(&z[half..]));
-    Ok(raw.chunks_exact(2 * half).map(pair).collect())
+    bytes.finish()?;
+    Ok(numbers)
 }
 
 fn collect<T: npyz::Deserialize, U>(
@@ -115,7 +105,7 @@ fn collect<T: npyz::Deserialize, U>(
     convert: impl Fn(T) -> U,
 ) -> Checked<Vec<U>> {
     let values = NpyFile::with_header(header.npy.clone(), reader).data::<T>();
-    let mut out = Vec::with_capacity(header.len);
+    let mut out = reserved(header.len)?;
     for value in values.map_err(|e| e.to_string())? {
         out.push(convert(value.map_err(|e| e.to_string())?));
     }

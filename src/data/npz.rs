@@ -7,10 +7,11 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
+use npyz::TypeChar;
 use zip::ZipArchive;
 
 use super::arrays::{Named, read_npy_array};
-use super::header::{Checked, Header, check_expansion, read_header};
+use super::header::{Budget, Checked, Header, read_header};
 use super::layout::{Guess, guess, to_nhwc};
 use super::{Pixels, npy};
 use crate::error::{Error, Result};
@@ -50,15 +51,46 @@ pub struct Raw {
 /// The text array that holds [`Raw::provenance`].
 pub const PROVENANCE: &str = "provenance";
 
+/// The header of a single array, and a reader that stands behind it.
+pub fn npy_header(path: &Path) -> Result<(Header, BufReader<File>)> {
+    let bad = |why: String| Error::data("the array cannot be read").at_path(path).why(why);
+    let file = open(path)?;
+    let total = file.metadata().map_err(|e| bad(e.to_string()))?.len();
+    let mut reader = BufReader::with_capacity(1 << 16, file);
+    let header = read_header(&mut reader, total).map_err(bad)?;
+    Ok((header, reader))
+}
+
+/// Whether an array is one of ready images: bytes or booleans, of rank 3 or more.
+pub fn is_finished(header: &Header) -> bool {
+    let bytes = header.dtype.num_bytes() == Some(1);
+    let unsigned = matches!(header.dtype.type_char(), TypeChar::Uint | TypeChar::Bool);
+    bytes && unsigned && header.shape.len() >= 3
+}
+
+/// Whether the images of an archive are ready, by its headers alone.
+pub fn holds_finished(path: &Path) -> Result<bool> {
+    let (mut zip, mut budget) = open_zip(path)?;
+    let mut images = None;
+    for index in 0..zip.len() {
+        let (name, header) = read_member_header(&mut zip, index, &mut budget);
+        let Ok(header) = header else { continue };
+        if !header.is_numeric() && name == PROVENANCE {
+            return Ok(true);
+        }
+        if header.is_numeric() && header.shape.len() >= 3 {
+            images.get_or_insert(is_finished(&header));
+        }
+    }
+    Ok(images.unwrap_or(false))
+}
+
 /// Reads a single array.
 pub fn read_npy(path: &Path) -> Result<Raw> {
     let bad = |why: String| {
         Error::data("the array cannot be read as images").at_path(path).why(why).help(HELP_IMAGES)
     };
-    let file = open(path)?;
-    let total = file.metadata().map_err(|e| bad(e.to_string()))?.len();
-    let mut reader = BufReader::with_capacity(1 << 16, file);
-    let header = read_header(&mut reader, total).map_err(bad)?;
+    let (header, reader) = npy_header(path)?;
     let guess = guess(&header.shape).map_err(bad)?;
     let pixels = read_images(&header, &guess, reader).map_err(bad)?;
     let member = Member {
@@ -82,18 +114,12 @@ pub fn read_npy(path: &Path) -> Result<Raw> {
 /// Reads an archive of arrays: the first numeric one of rank 3 or more holds the images, the
 /// one-dimensional integer arrays of the same length go with them.
 pub fn read_npz(path: &Path) -> Result<Raw> {
-    let bad = |why: String| Error::data("the archive cannot be read").at_path(path).why(why);
-    let file = BufReader::with_capacity(1 << 16, open(path)?);
-    let mut zip = ZipArchive::new(file).map_err(|e| bad(e.to_string()))?;
-    if zip.len() > MAX_MEMBERS {
-        return Err(bad(format!("{} members (at most {MAX_MEMBERS} are accepted)", zip.len())));
-    }
-
+    let (mut zip, mut budget) = open_zip(path)?;
     let mut warnings = Vec::new();
     let mut members = Vec::new();
     let mut found: Vec<(usize, Header)> = Vec::new();
     for index in 0..zip.len() {
-        let (name, header) = read_member_header(&mut zip, index);
+        let (name, header) = read_member_header(&mut zip, index, &mut budget);
         match header {
             Ok(header) => {
                 members.push(Member {
@@ -178,15 +204,10 @@ pub fn read_npz(path: &Path) -> Result<Raw> {
 
 /// All members that can be read, in file order; and why others were skipped.
 pub fn read_arrays(path: &Path) -> Result<(Vec<Named>, Vec<String>)> {
-    let bad = |why: String| Error::data("the archive cannot be read").at_path(path).why(why);
-    let file = BufReader::with_capacity(1 << 16, open(path)?);
-    let mut zip = ZipArchive::new(file).map_err(|e| bad(e.to_string()))?;
-    if zip.len() > MAX_MEMBERS {
-        return Err(bad(format!("{} members (at most {MAX_MEMBERS} are accepted)", zip.len())));
-    }
+    let (mut zip, mut budget) = open_zip(path)?;
     let (mut found, mut skipped) = (Vec::new(), Vec::new());
     for index in 0..zip.len() {
-        let (name, header) = read_member_header(&mut zip, index);
+        let (name, header) = read_member_header(&mut zip, index, &mut budget);
         let node = header.and_then(|header| {
             let member = zip.by_index(index).map_err(|e| e.to_string())?;
             read_npy_array(&header, skip_header(member)?)
@@ -206,6 +227,19 @@ fn open(path: &Path) -> Result<File> {
     File::open(path).map_err(|e| Error::data("the file cannot be opened").at_path(path).why(e))
 }
 
+/// An archive, and what its members may expand to.
+fn open_zip(path: &Path) -> Result<(ZipArchive<BufReader<File>>, Budget)> {
+    let bad = |why: String| Error::data("the archive cannot be read").at_path(path).why(why);
+    let file = open(path)?;
+    let budget = Budget::of(file.metadata().map_err(|e| bad(e.to_string()))?.len());
+    let file = BufReader::with_capacity(1 << 16, file);
+    let zip = ZipArchive::new(file).map_err(|e| bad(e.to_string()))?;
+    match zip.len() > MAX_MEMBERS {
+        true => Err(bad(format!("{} members (at most {MAX_MEMBERS} are accepted)", zip.len()))),
+        false => Ok((zip, budget)),
+    }
+}
+
 fn read_images(header: &Header, guess: &Guess, reader: impl Read) -> Checked<Pixels> {
     Ok(match npy::read_pixels(header, reader)? {
         Pixels::U8(v) => Pixels::U8(to_nhwc(v, guess, header.fortran())),
@@ -217,6 +251,7 @@ fn read_images(header: &Header, guess: &Guess, reader: impl Read) -> Checked<Pix
 fn read_member_header<R: Read + std::io::Seek>(
     zip: &mut ZipArchive<R>,
     index: usize,
+    budget: &mut Budget,
 ) -> (String, Checked<Header>) {
     let fallback = || format!("member {index}");
     let mut member = match zip.by_index(index) {
@@ -228,8 +263,7 @@ fn read_member_header<R: Read + std::io::Seek>(
         return (file_name, Err("not an npy array".into()));
     };
     let total = member.size();
-    let header = check_expansion(member.compressed_size(), total)
-        .and_then(|()| read_header(&mut member, total));
+    let header = budget.spend(total).and_then(|()| read_header(&mut member, total));
     (name.to_string(), header)
 }
 

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::arrays::{Array, Named, Values};
-use super::layout::{Guess, guess};
+use super::layout::{CountedAxis, Guess, counted_axis, guess};
 use super::npz::Raw;
 use super::signal::load as signals;
 use super::{
@@ -23,7 +23,8 @@ impl Dataset {
 
     /// As [`load`](Self::load); with a transform, radar signals are made into images.
     ///
-    /// A file of ready images (`u8`, or written by a conversion) is taken as it is even then.
+    /// A folder of pictures and a file of ready images (of rank 3 or more and of bytes, or written by a
+    /// conversion) are taken as they are even then.
     pub fn load_with(
         path: impl AsRef<Path>,
         labels: &LabelChoice,
@@ -37,7 +38,7 @@ impl Dataset {
                 .help("give an .npz, .npy or .mat file, or a folder of PNG images")
         })?;
         let data = match signal {
-            Some(transform) if Self::holds_signals(path, transform)? => {
+            Some(transform) if holds_signals(path)? => {
                 Self::from_signals(path, labels, transform, None)
             }
             _ if meta.is_dir() => Self::from_folder(path, labels),
@@ -67,20 +68,6 @@ impl Dataset {
         Ok(data)
     }
 
-    /// Whether a path is to be read as signals: not a folder of pictures, and not an archive whose
-    /// images are finished.
-    fn holds_signals(path: &Path, _transform: &Transform) -> Result<bool> {
-        if path.is_dir() {
-            return signals::is_folder_of_recordings(path);
-        }
-        match sniff(path)? {
-            Kind::Npz => Ok(npz::read_npz(path).map_or(true, |raw| {
-                !matches!(raw.pixels, Pixels::U8(_)) && raw.provenance.is_none()
-            })),
-            Kind::Npy | Kind::Mat => Ok(true),
-        }
-    }
-
     fn from_raw(raw: npz::Raw, path: &Path, choice: &LabelChoice) -> Result<Dataset> {
         let [n, height, width, channels] = raw.guess.nhwc;
         let mut arrays = raw.arrays;
@@ -101,13 +88,18 @@ impl Dataset {
             notes: vec![format!("the image array is read as {}", raw.guess.layout)],
             warnings: raw.warnings,
         };
-        if let Some(found) = labels::choose(&mut arrays, choice).map_err(|e| e.at_path(path))? {
+        if let Some(found) = labels::choose(&mut arrays, choice, raw.class_names.len())
+            .map_err(|e| e.at_path(path))?
+        {
             data.notes.push(format!("labels come from '{}'", found.array));
             for member in data.members.iter_mut().filter(|m| m.name == found.array) {
                 member.role = "labels".into();
             }
             if !found.renamed.is_empty() {
                 data.notes.push("the label values were numbered in sorted order".into());
+            }
+            if found.from_one {
+                data.notes.push("the labels count from 1: 1 is the first class name".into());
             }
             data.labels = Some(found.labels);
             data.class_names = raw.class_names;
@@ -167,6 +159,23 @@ impl Dataset {
     }
 }
 
+/// Whether a path is to be read as signals. Of archives only the headers are read; what cannot be read
+/// is told by who reads it.
+fn holds_signals(path: &Path) -> Result<bool> {
+    if path.is_dir() {
+        return signals::is_folder_of_recordings(path);
+    }
+    Ok(match sniff(path)? {
+        Kind::Npz => !npz::holds_finished(path).unwrap_or(false),
+        Kind::Npy => !npz::is_finished(&npz::npy_header(path)?.0),
+        Kind::Mat => {
+            let (named, _) = super::mat::read(path)?;
+            let bytes = |array: Array| matches!(array.values, Values::U8(_));
+            !named.iter().find_map(stacked).is_some_and(bytes)
+        }
+    })
+}
+
 /// Kinds of files that hold arrays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -199,8 +208,7 @@ pub fn sniff(path: &Path) -> Result<Kind> {
 }
 
 /// The images of a MATLAB file: its first real array of rank 3 or more, or a cell of matrices of one
-/// size. Images are counted along the axis as long as a vector of labels, else along the last axis
-/// as MATLAB users do, unless only the last two can be the sides of square images.
+/// size. Which axis counts the images: [`counted_axis`].
 fn mat_images(path: &Path) -> Result<Raw> {
     let (named, warnings) = super::mat::read(path)?;
     let listing: Vec<String> = named
@@ -230,25 +238,21 @@ fn mat_images(path: &Path) -> Result<Raw> {
         .enumerate()
         .find_map(|(i, n)| stacked(n).map(|a| (i, a)))
         .ok_or_else(|| bad("no real array has 3 axes or more".into()))?;
-    let has = |d: Option<&usize>| vectors.iter().any(|(_, v)| Some(&v.len()) == d && v.len() > 1);
-    let s = &array.shape;
-    let square_first = s.len() == 3 && s[0] == s[1] && s[1] != s[2];
-    let square_last = s.len() == 3 && s[1] == s[2] && s[0] != s[1];
-    let sure = has(s.first()) != has(s.last()) || square_first || square_last;
-    let first = match (has(s.first()), has(s.last())) {
-        (true, false) => true,
-        (false, true) => false,
-        _ => square_last || matches!(named[at].node, arrays::Node::List(_)),
+    let lengths: Vec<usize> = vectors.iter().map(|(_, v)| v.len()).collect();
+    // The matrices of a cell lie one after the other.
+    let axis = match &named[at].node {
+        arrays::Node::List(_) => CountedAxis { first: true, sure: true },
+        _ => counted_axis(&array.shape, &lengths),
     };
-    let array = if first { array } else { last_axis_first(array) };
+    let array = if axis.first { array } else { array.last_axis_first() };
     let guess: Guess = match array.shape.len() {
         3 => guess(&array.shape).map_err(&bad)?,
         _ => Guess { doubt: None, ..guess(&array.shape).map_err(&bad)? },
     };
     let mut warnings = warnings;
-    if !sure && !matches!(named[at].node, arrays::Node::List(_)) {
+    if !axis.sure {
         let [n, h, w, _] = guess.nhwc;
-        warnings.push(format!("shape {s:?} is read as {n} images of {h} x {w}", s = listing[at]));
+        warnings.push(format!("{} is read as {n} images of {h} x {w}", listing[at]));
     }
     let n = guess.nhwc[0];
     let pixels = match array.values {
@@ -302,20 +306,4 @@ fn stacked(named: &Named) -> Option<Array> {
         }
         _ => None,
     }
-}
-
-fn last_axis_first(array: Array) -> Array {
-    fn turn<T: Copy>(v: Vec<T>, n: usize) -> Vec<T> {
-        (0..n).flat_map(|i| v.iter().skip(i).step_by(n)).copied().collect()
-    }
-    let n = array.shape.last().copied().unwrap_or(1).max(1);
-    let values = match array.values {
-        Values::U8(v) => Values::U8(turn(v, n)),
-        Values::F32(v) => Values::F32(turn(v, n)),
-        Values::Ints(v) => Values::Ints(turn(v, n)),
-        Values::Complex(v) => Values::Complex(turn(v, n)),
-    };
-    let mut shape = array.shape;
-    shape.rotate_right(1);
-    Array { dtype: array.dtype, shape, values }
 }

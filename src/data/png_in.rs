@@ -6,7 +6,7 @@ use std::path::Path;
 
 use png::{BitDepth, ColorType, Decoder, Limits, Reader, Transformations};
 
-use super::header::{Checked, check_expansion};
+use super::header::{Budget, Checked};
 
 /// Samples (width x height x channels) of one image.
 const MAX_SAMPLES: u64 = 256 << 20;
@@ -62,7 +62,7 @@ impl Png {
         fits(info.color_type.samples())?;
         let bits =
             pixels.saturating_mul((info.color_type.samples() * info.bit_depth as usize) as u64);
-        check_expansion(file_bytes, bits / 8)?;
+        Budget::of(file_bytes).spend(bits / 8)?;
         let reader = decoder.read_info().map_err(|e| e.to_string())?;
         let (color, depth) = reader.output_color_type();
         // A palette expands to three or four samples a pixel.

@@ -12,11 +12,14 @@ use super::atomic::write_atomically;
 use super::{Dataset, Pixels, Scale, npz};
 use crate::error::Result;
 
+/// Members that say more of the images than an integer array does.
+const OWN: [&str; 4] = ["images", "labels", "class_names", npz::PROVENANCE];
 /// A member at least this large needs the 64-bit form of zip.
 const ZIP64_FROM: u64 = u32::MAX as u64 / 2;
 
 /// Writes the data set atomically. Float pixels, which must be in [0, 1], are rounded to the
-/// nearest of 256 levels. The same data give the same bytes: no time stamps are stored.
+/// nearest of 256 levels. The same data give the same bytes: no time stamps are stored. An array called
+/// as a member of the archive's own becomes `other_NAME`: a reader must not take it for that.
 pub fn write_npz(path: &Path, data: &Dataset) -> Result<()> {
     let rounded;
     let pixels: &[u8] = match &data.pixels {
@@ -36,8 +39,14 @@ pub fn write_npz(path: &Path, data: &Dataset) -> Result<()> {
         if !data.class_names.is_empty() {
             names(&mut zip, "class_names", &data.class_names)?;
         }
+        let mut taken: Vec<String> = OWN.map(String::from).into();
         for (name, values) in &data.arrays {
-            ints(&mut zip, name, values.iter().copied())?;
+            let mut name = name.clone();
+            while taken.iter().any(|other| other.eq_ignore_ascii_case(&name)) {
+                name.insert_str(0, "other_");
+            }
+            ints(&mut zip, &name, values.iter().copied())?;
+            taken.push(name);
         }
         if data.signal.is_some() || data.scale != Scale::None {
             let text = serde_json::to_string(&data.provenance()).map_err(std::io::Error::other)?;

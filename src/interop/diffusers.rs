@@ -19,16 +19,20 @@
 
 use super::config;
 pub use super::config::Hints;
-use crate::config::{Config, Family, Model, Quantiser, QuantiserKind};
+use crate::config::QuantiserKind::{self, Ema};
+use crate::config::{Bottleneck, Config, Distance, Family, Model, Quantiser};
 use crate::data::atomic::write_atomically;
+use crate::data::permute::permute;
 use crate::error::{Error, Result};
 use crate::model::Scope;
 use crate::model::autoencoder;
-use crate::model::quantiser::{CODEBOOK, CODEBOOK_PARAM, EMA_M, EMA_N};
+use crate::model::quantiser::{CODEBOOK, CODEBOOK_PARAM, EMA_M, EMA_N, FROZEN};
 use crate::plan::{Kind, ParamSpec, ParamTable, Store};
 use crate::tape::Tape;
+use crate::train::Snapshot;
 use crate::train::checkpoint::Tensor;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::Path;
@@ -80,7 +84,7 @@ impl Autoencoder {
             let tensor = &self.tensors[&spec.name];
             expect_shape(&spec.name, &tensor.shape, spec.shape.dims())?;
             let order = Order::of(spec);
-            let bytes: Vec<u8> = permute(&tensor.data, &tensor.shape, order.to_theirs())
+            let bytes: Vec<u8> = permute(tensor.data.clone(), &tensor.shape, order.to_theirs())
                 .into_iter()
                 .flat_map(f32::to_le_bytes)
                 .collect();
@@ -106,7 +110,7 @@ impl Autoencoder {
     /// moving average, its running sums start as if every code had been met once.
     ///
     /// # Errors
-    /// The store's parameters are not this model's; nothing is written then.
+    /// The store's parameters or codebooks are not this model's; nothing is written then.
     pub fn load_into(&self, store: &mut Store) -> Result<()> {
         let specs = store.table().specs().to_vec();
         let as_state = store.table().find(CODEBOOK_PARAM).is_none();
@@ -115,38 +119,90 @@ impl Autoencoder {
         for spec in &specs {
             expect_shape(&spec.name, &self.tensors[&spec.name].shape, spec.shape.dims())?;
         }
+        let mut states: Vec<(&str, Cow<'_, [f32]>)> = vec![];
+        if let Some(codes) = self.tensors.get(CODEBOOK_PARAM) {
+            if as_state {
+                states.extend([CODEBOOK, EMA_M].map(|name| (name, Cow::from(&codes.data))));
+            }
+            // Codes that are a parameter are counted, too, where dead ones are looked for.
+            if as_state || store.find_state(EMA_N).is_ok() {
+                states.push((EMA_N, Cow::from(vec![1.0; self.model.num_vq_embeddings])));
+            }
+        }
+        for (name, there) in store.states() {
+            let wanted = states.iter().find(|(own, _)| *own == name).map(|(_, data)| data.len());
+            let books = [CODEBOOK, EMA_M, EMA_N, FROZEN];
+            let of_a_book = books.iter().any(|book| name.split('.').next() == Some(book));
+            if of_a_book && wanted != Some(there.len) {
+                return Err(Error::usage("the run's quantiser is not that of a VQModel")
+                    .why(format!("its state {name} has {} numbers", there.len))
+                    .help("one codebook, searched by distance: quantiser.kind = \"gradient\""));
+            }
+        }
         for (i, spec) in specs.iter().enumerate() {
             for kind in [Kind::Param, Kind::Ema] {
                 store.write_param(kind, i, &self.tensors[&spec.name].data)?;
             }
         }
-        if let (true, Some(codes)) = (as_state, self.tensors.get(CODEBOOK_PARAM)) {
-            let counts = vec![1.0; self.model.num_vq_embeddings];
-            for (name, data) in [(CODEBOOK, &codes.data), (EMA_M, &codes.data), (EMA_N, &counts)] {
-                let state = store.state(name, data.len())?;
-                store.write_f32(state, data)?;
-            }
+        for (name, data) in states {
+            let state = store.state(name, data.len())?;
+            store.write_f32(state, &data)?;
         }
         Ok(())
     }
 
-    /// The weights of a store: [`Kind::Param`], or [`Kind::Ema`] for the averaged ones. The
-    /// hints are diffusers' defaults.
-    pub fn from_store(model: &Model, store: &mut Store, kind: Kind) -> Result<Self> {
+    /// The weights of a run's checkpoint, averaged ones where the run is judged by them. The hints are
+    /// diffusers' defaults.
+    ///
+    /// # Errors
+    /// What diffusers' classes cannot express (exit 2), a checkpoint that lacks a tensor (exit 5).
+    pub fn from_snapshot(snapshot: &Snapshot) -> Result<Self> {
+        let config = Config::parse("checkpoint", snapshot.meta("config")?, &[])?;
+        expressible(&config)?;
+        let kind = if config.train.ema_decay > 0.0 { Kind::Ema } else { Kind::Param };
         let mut tensors = BTreeMap::new();
-        for spec in parameters(model)?.specs() {
-            let data = match store.table().find(&spec.name) {
-                Some(i) => store.read_param(kind, i)?,
-                None if spec.name == CODEBOOK_PARAM => {
-                    let state = store.find_state(CODEBOOK)?;
-                    store.read_f32(state)?
-                }
-                None => return Err(Error::failed(format!("the store has no {}", spec.name))),
+        for spec in parameters(&config.model)?.specs() {
+            let own = format!("{}.{}", kind.name(), spec.name);
+            let state = format!("state.{CODEBOOK}");
+            let as_state = spec.name == CODEBOOK_PARAM && config.quantiser.kind == Ema;
+            let name = if as_state { state } else { own };
+            let shape = spec.shape.dims().to_vec();
+            let tensor = snapshot.tensors.get(&name);
+            // States are kept without their shape.
+            let fits =
+                |t: &&Tensor| t.shape == shape || as_state && t.data.len() == spec.shape.elements();
+            let Some(tensor) = tensor.filter(fits) else {
+                return Err(Error::disk(format!("the checkpoint has no {name} of {shape:?}"))
+                    .help("was it written by another version?"));
             };
-            tensors.insert(spec.name.clone(), Tensor { shape: spec.shape.dims().to_vec(), data });
+            tensors.insert(spec.name.clone(), Tensor { shape, data: tensor.data.clone() });
         }
-        Ok(Autoencoder { model: model.clone(), hints: Hints::of(model.bottleneck), tensors })
+        let hints = Hints::of(config.model.bottleneck);
+        Ok(Autoencoder { model: config.model, hints, tensors })
     }
+}
+
+/// # Errors
+/// Settings whose model diffusers' classes would run differently: exit code 2.
+pub fn expressible(config: &Config) -> Result<()> {
+    let (model, q) = (&config.model, &config.quantiser);
+    let coded = model.bottleneck == Bottleneck::Vq;
+    let (found, why) = if model.family != Family::Vqmodel {
+        let found = format!("model.family = {:?}", model.family);
+        (found, "VQModel and AutoencoderKL are the family \"vqmodel\"")
+    } else if coded && !q.kind.has_book() {
+        (format!("quantiser.kind = {:?}", q.kind), "VQModel has a plain table of codes")
+    } else if coded && q.distance != Distance::Euclid {
+        let found = format!("quantiser.distance = {:?}", q.distance);
+        (found, "VQModel takes the nearest code by distance")
+    } else if coded && q.heads() != 1 {
+        (format!("{} codes a place", q.heads()), "VQModel has one")
+    } else {
+        return Ok(());
+    };
+    Err(Error::usage(format!("diffusers has no form of {}", found.to_lowercase()))
+        .why(why)
+        .help("train with model.family = \"vqmodel\", quantiser.kind = \"ema\" and one codebook"))
 }
 
 /// The parameters of a model, by recording it: there is no second list of names to keep up.
@@ -183,7 +239,7 @@ impl Order {
         }
     }
 
-    /// Which of our dimensions comes first, second, .. in theirs; none where nothing moves.
+    /// Which of our dimensions comes first, second, .. in theirs; an empty list where none moves.
     fn to_theirs(self) -> &'static [usize] {
         match self {
             Order::Same => &[],
@@ -207,30 +263,6 @@ impl Order {
             _ => self.to_theirs().iter().map(|&i| ours[i]).collect(),
         }
     }
-}
-
-/// Row-major data of `shape` with its dimensions in another order: dimension i of the result is
-/// dimension order[i] of the data.
-fn permute(data: &[f32], shape: &[usize], order: &[usize]) -> Vec<f32> {
-    if order.is_empty() {
-        return data.to_vec();
-    }
-    let stride = |dim: usize| shape[dim + 1..].iter().product::<usize>();
-    let axes: Vec<(usize, usize)> = order.iter().map(|&d| (shape[d], stride(d))).collect();
-    let mut index = vec![0; axes.len()];
-    let mut out = Vec::with_capacity(data.len());
-    for _ in 0..data.len() {
-        out.push(data[index.iter().zip(&axes).map(|(i, (_, stride))| i * stride).sum::<usize>()]);
-        // The last dimension counts fastest.
-        for (i, (len, _)) in index.iter_mut().zip(&axes).rev() {
-            *i += 1;
-            if *i < *len {
-                break;
-            }
-            *i = 0;
-        }
-    }
-    out
 }
 
 fn parse(bytes: &[u8], table: &ParamTable) -> Result<BTreeMap<String, Tensor>> {
@@ -268,7 +300,7 @@ fn parse(bytes: &[u8], table: &ParamTable) -> Result<BTreeMap<String, Tensor>> {
         expect_shape(&spec.name, &shape, &theirs)?;
         let words = view.data().as_chunks::<4>().0;
         let data: Vec<f32> = words.iter().map(|w| f32::from_le_bytes(*w)).collect();
-        let data = permute(&data, &shape, order.to_ours());
+        let data = permute(data, &shape, order.to_ours());
         tensors.insert(spec.name.clone(), Tensor { shape: spec.shape.dims().to_vec(), data });
     }
     Ok(tensors)

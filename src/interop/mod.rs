@@ -2,5 +2,6 @@
 
 mod config;
 pub mod diffusers;
+pub mod runs;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-use super::diffusers::{Autoencoder, CONFIG, Hints, WEIGHTS};
+use super::diffusers::{Autoencoder, CONFIG, Hints, WEIGHTS, expressible};
 use crate::config::{Bottleneck, Config, Model, Quantiser, QuantiserKind};
 use crate::data::testing::Scratch;
 use crate::device::CpuDevice;
@@ -6,6 +6,7 @@ use crate::model::quantiser::CODEBOOK_PARAM;
 use crate::model::{Scope, autoencoder};
 use crate::plan::{Kind, ParamTable, Store};
 use crate::tape::Tape;
+use crate::train::Snapshot;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -234,28 +235,38 @@ fn what_does_not_fit_is_refused() {
     refused(&folder, "cannot be read");
 }
 
+fn config(model: &Model, kind: QuantiserKind) -> Config {
+    let quantiser = Quantiser { kind, ..Quantiser::default() };
+    Config { model: model.clone(), quantiser, ..Config::default() }
+}
+
 fn store(model: &Model, kind: QuantiserKind) -> Store {
     let (mut tape, mut table) = (Tape::new(), ParamTable::default());
     let mut s = Scope::new(&mut tape, &mut table);
     let x = s.tape.input("x", &[1, 2, 2, model.in_channels]).unwrap();
-    let quantiser = Quantiser { kind, ..Quantiser::default() };
-    let config = Config { model: model.clone(), quantiser, ..Config::default() };
-    autoencoder::training(&mut s, &config, x).unwrap();
+    autoencoder::training(&mut s, &config(model, kind), x).unwrap();
     Store::new(Box::new(CpuDevice::new(1).unwrap()), table, 0).unwrap()
 }
 
-/// Into a store and out of it, with a codebook as a parameter, as a moving average, and with none.
+/// Into a store and out of its checkpoint, with a codebook as a parameter, as a moving average, and with
+/// none; the averaged weights where the run is judged by them.
 #[test]
-fn through_a_store() {
+fn through_a_checkpoint() {
     let [vq, kl] = [VQ, KL].map(|name| Autoencoder::read(&recorded(name)).unwrap());
     for (recorded, quantiser) in
         [(&vq, QuantiserKind::Gradient), (&vq, QuantiserKind::Ema), (&kl, QuantiserKind::Ema)]
     {
         let mut store = store(&recorded.model, quantiser);
         recorded.load_into(&mut store).unwrap();
-        for kind in [Kind::Param, Kind::Ema] {
-            let back = Autoencoder::from_store(&recorded.model, &mut store, kind).unwrap();
-            assert_eq!(&back, recorded);
+        for (decay, current) in [(0.0, Kind::Param), (0.9, Kind::Ema)] {
+            let mut config = config(&recorded.model, quantiser);
+            config.train.ema_decay = decay;
+            let mut snapshot = Snapshot::capture(&mut store).unwrap();
+            for other in [Kind::Param, Kind::Ema].into_iter().filter(|k| *k != current) {
+                snapshot.tensors.retain(|name, _| !name.starts_with(other.name()));
+            }
+            snapshot.meta.insert("config".into(), config.to_toml().unwrap());
+            assert_eq!(&Autoencoder::from_snapshot(&snapshot).unwrap(), recorded);
         }
     }
     let mut wider = vq.model.clone();
@@ -266,4 +277,44 @@ fn through_a_store() {
     assert!(error.to_string().contains("missing tensors"), "{error}");
     let compact = Autoencoder { model: Config::default().model, ..vq };
     assert_eq!(compact.write(Path::new("unused")).unwrap_err().exit_code(), 2);
+}
+
+/// A store of another quantiser is refused before anything is written.
+#[test]
+fn a_refused_store_is_untouched() {
+    let vq = Autoencoder::read(&recorded(VQ)).unwrap();
+    for (state, len) in [("codebook", 63 * 4), ("codebook.1", 64 * 4), ("ema_n.1", 64)] {
+        let mut store = store(&vq.model, QuantiserKind::Ema);
+        store.state(state, len).unwrap();
+        let before = Snapshot::capture(&mut store).unwrap();
+        let error = vq.load_into(&mut store).unwrap_err();
+        assert!(error.to_string().contains(state), "{error}");
+        assert_eq!(Snapshot::capture(&mut store).unwrap(), before, "{state}");
+    }
+}
+
+/// What VQModel would run differently is named, and not exported.
+#[test]
+fn inexpressible_quantisers() {
+    let vq = Autoencoder::read(&recorded(VQ)).unwrap();
+    let set = |text: &str| {
+        let base = config(&vq.model, QuantiserKind::Ema).to_toml().unwrap();
+        Config::parse("c", &base, &[text.into()]).unwrap()
+    };
+    expressible(&set("train.lr=1e-3")).unwrap();
+    for (text, part) in [
+        ("quantiser.residual_levels=2", "2 codes a place"),
+        ("quantiser.num_codebooks=2", "2 codes a place"),
+        ("quantiser.distance=cosine", "quantiser.distance = cosine"),
+        ("quantiser.kind=simvq", "quantiser.kind = simvq"),
+        ("quantiser.kind=bsq", "quantiser.kind = bsq"),
+        ("model.family=compact", "model.family = compact"),
+    ] {
+        let error = expressible(&set(text)).unwrap_err();
+        assert!(error.to_string().contains(part), "{text}: {error}");
+        assert_eq!(error.exit_code(), 2);
+        let mut snapshot = Snapshot::default();
+        snapshot.meta.insert("config".into(), set(text).to_toml().unwrap());
+        assert!(Autoencoder::from_snapshot(&snapshot).unwrap_err().to_string().contains(part));
+    }
 }

@@ -4,8 +4,9 @@ use rustfft::num_complex::Complex;
 
 use super::MATRIX;
 use super::bytes::{Cursor, Tag, numbers, width};
-use crate::data::arrays::{Array, Named, Node, Values, to_c_order};
+use crate::data::arrays::{Array, Named, Node, Values};
 use crate::data::header::Checked;
+use crate::data::permute::{from_fortran, permute};
 
 const CELL: u32 = 1;
 const STRUCT: u32 = 2;
@@ -14,7 +15,7 @@ const UINT8: u32 = 9;
 const COMPLEX_FLAG: u32 = 0x800;
 const LOGICAL_FLAG: u32 = 0x200;
 const MAX_RANK: usize = 8;
-const MAX_DEPTH: usize = 12;
+pub const MAX_DEPTH: usize = 12;
 const MAX_FIELDS: usize = 1000;
 
 /// Adds a variable under its name, or says why it was skipped.
@@ -25,26 +26,31 @@ pub fn variable(
     skipped: &mut Vec<String>,
 ) -> Checked<()> {
     let (name, parsed) = matrix(body, big, 0)?;
-    match parsed {
-        Parsed::Node(node) => found.push(Named { name, node }),
-        Parsed::Fields(fields) => {
-            let member = |(field, node)| Named { name: format!("{name}.{field}"), node };
-            found.extend(fields.into_iter().map(member));
-        }
-        Parsed::Other(why) => skipped.push(format!("'{name}' was skipped: {why}")),
-    }
+    parsed.put(name, found, skipped);
     Ok(())
 }
 
-enum Parsed {
+pub enum Parsed {
     Node(Node),
     Fields(Vec<(String, Node)>),
     Other(String),
 }
 
 impl Parsed {
+    /// Adds a variable: a struct as one for each of its fields.
+    pub fn put(self, name: String, found: &mut Vec<Named>, skipped: &mut Vec<String>) {
+        match self {
+            Parsed::Node(node) => found.push(Named { name, node }),
+            Parsed::Fields(fields) => {
+                let member = |(field, node)| Named { name: format!("{name}.{field}"), node };
+                found.extend(fields.into_iter().map(member));
+            }
+            Parsed::Other(why) => skipped.push(format!("'{name}' was skipped: {why}")),
+        }
+    }
+
     /// Inside a cell: a struct becomes the list of its fields.
-    fn node(self) -> Node {
+    pub fn node(self) -> Node {
         match self {
             Parsed::Node(node) => node,
             Parsed::Fields(fields) => Node::List(fields.into_iter().map(|(_, n)| n).collect()),
@@ -77,8 +83,8 @@ fn matrix(body: &[u8], big: bool, depth: usize) -> Checked<(String, Parsed)> {
         }
         STRUCT => structure(&mut cursor, &shape, len, big, depth)?,
         CHAR => {
-            let text = cursor.element()?;
-            Parsed::Node(Node::Text(characters(&text, big)?))
+            let text = characters(&cursor.element()?, big)?;
+            Parsed::Node(rows_of_text(text, &shape)?)
         }
         6..=15 => Parsed::Node(Node::Array(array(&mut cursor, flags, shape, len, big)?)),
         5 => Parsed::Other("sparse arrays are not read".into()),
@@ -112,8 +118,9 @@ fn children(cursor: &mut Cursor<'_>, count: usize, big: bool, depth: usize) -> C
 }
 
 /// Entries of a cell array, stored with the first index fastest, with the last one fastest.
-fn in_c_order(nodes: Vec<Node>, shape: &[usize]) -> Vec<Node> {
-    let order = to_c_order((0..nodes.len()).collect(), shape);
+pub fn in_c_order(nodes: Vec<Node>, shape: &[usize]) -> Vec<Node> {
+    let (sizes, axes) = from_fortran(shape);
+    let order = permute((0..nodes.len()).collect(), &sizes, &axes);
     let mut slots: Vec<Option<Node>> = nodes.into_iter().map(Some).collect();
     order.into_iter().filter_map(|i| slots[i].take()).collect()
 }
@@ -152,12 +159,26 @@ fn structure(
     Ok(Parsed::Fields(names.into_iter().zip(columns.into_iter().map(one)).collect()))
 }
 
-fn characters(tag: &Tag<'_>, big: bool) -> Checked<String> {
+fn characters(tag: &Tag<'_>, big: bool) -> Checked<Vec<char>> {
     if tag.kind == 16 {
-        return Ok(String::from_utf8_lossy(tag.body).into_owned());
+        return Ok(String::from_utf8_lossy(tag.body).chars().collect());
     }
     let code = |v: f64| char::from_u32(v as u32).unwrap_or(char::REPLACEMENT_CHARACTER);
     Ok(numbers(tag, big)?.map(code).collect())
+}
+
+/// A text, or of a matrix of characters its rows: names of one length, filled up with spaces.
+pub fn rows_of_text(text: Vec<char>, shape: &[usize]) -> Checked<Node> {
+    let width = shape.last().copied().unwrap_or(0).max(1);
+    if shape.iter().product::<usize>() <= width {
+        return Ok(Node::Text(text.into_iter().collect()));
+    }
+    if text.len() != shape.iter().product::<usize>() {
+        return Err(format!("{} characters for text of shape {shape:?}", text.len()));
+    }
+    let (sizes, axes) = from_fortran(shape);
+    let row = |row: &[char]| Node::Text(row.iter().collect::<String>().trim_end().into());
+    Ok(Node::List(permute(text, &sizes, &axes).chunks(width).map(row).collect()))
 }
 
 /// Numbers: stored in any type that holds them, whatever the class of the array.
@@ -178,31 +199,45 @@ fn array(
         Ok(tag)
     };
     let re = part()?;
-    let integral = (8..=15).contains(&class);
+    let im = if flags & COMPLEX_FLAG != 0 { Some(part()?) } else { None };
+    let logical = flags & LOGICAL_FLAG != 0;
+    numeric(Class { number: class, logical }, shape, [Some(re), im], big)
+}
+
+/// What MATLAB calls the elements of an array.
+#[derive(Debug, Clone, Copy)]
+pub struct Class {
+    /// 6 to 15, in the order of [`CLASSES`].
+    pub number: u32,
+    pub logical: bool,
+}
+
+/// Names of the classes of numbers, from number 6 on.
+pub const CLASSES: [&str; 10] =
+    ["double", "single", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"];
+
+/// An array of its real and imaginary parts, the first axis fastest.
+pub fn numeric(
+    class: Class,
+    shape: Vec<usize>,
+    parts: [Option<Tag<'_>>; 2],
+    big: bool,
+) -> Checked<Array> {
+    let [Some(re), im] = parts else { return Err("an array without numbers".into()) };
+    let integral = (8..=15).contains(&class.number);
     let vector = shape.iter().filter(|&&d| d != 1).count() <= 1;
-    let values = if flags & COMPLEX_FLAG != 0 {
-        let im = part()?;
+    let complex = im.is_some();
+    let values = if let Some(im) = im {
         let pair = |(re, im)| Complex::new(re as f32, im as f32);
         Values::Complex(numbers(&re, big)?.zip(numbers(&im, big)?).map(pair).collect())
-    } else if class == UINT8 && !vector && re.kind == 2 && flags & LOGICAL_FLAG == 0 {
+    } else if class.number == UINT8 && !vector && re.kind == 2 && !class.logical {
         Values::U8(re.body.to_vec())
     } else if vector && (integral || numbers(&re, big)?.all(|v| v == v.trunc() && v.abs() < 2e9)) {
         Values::Ints(numbers(&re, big)?.map(|v| v as i64).collect())
     } else {
         Values::F32(numbers(&re, big)?.map(|v| v as f32).collect())
     };
-    let dtype = match class {
-        6 => "double",
-        7 => "single",
-        8 => "int8",
-        9 => "uint8",
-        10 => "int16",
-        11 => "uint16",
-        12 => "int32",
-        13 => "uint32",
-        14 => "int64",
-        _ => "uint64",
-    };
-    let kind = if flags & COMPLEX_FLAG != 0 { "complex " } else { "" };
-    Ok(Array { dtype: format!("{kind}{dtype}"), values: values.in_c_order(&shape), shape })
+    let name = CLASSES.get((class.number as usize).wrapping_sub(6)).unwrap_or(&"uint64");
+    let kind = if complex { "complex " } else { "" };
+    Ok(Array { dtype: format!("{kind}{name}"), values: values.in_c_order(&shape), shape })
 }

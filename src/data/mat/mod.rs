@@ -1,20 +1,21 @@
-//! MATLAB files of format 5, which versions 5, 6 and 7 write: numbers, complex numbers, text, cells
-//! and structs. Version 7.3 writes HDF5 instead, which is refused with the way out.
+//! MATLAB files: numbers, complex numbers, text, cells and structs. Format 5, which versions 5, 6 and
+//! 7 write, is read here; HDF5, which version 7.3 writes, in [`v73`].
 //!
 //! A file is read as strangers wrote it: every length is checked against the bytes that are there
-//! before anything is allocated, compressed variables may not expand beyond reason, and nesting is
+//! before anything is allocated, compressed variables may not expand beyond reason together, and nesting is
 //! bounded. The layout follows the vendor's "MAT-File Format" document.
 
 mod bytes;
 mod matrix;
 #[cfg(test)]
 mod tests;
+mod v73;
 
 use std::io::Read;
 use std::path::Path;
 
 use super::arrays::Named;
-use super::header::{Checked, check_expansion};
+use super::header::{Budget, Checked};
 use crate::error::{Error, Result};
 use bytes::{Cursor, Tag};
 
@@ -27,7 +28,7 @@ const MAX_VARIABLES: usize = 1000;
 /// The variables of a file, structs flattened to `name.field`; and what was skipped, in words.
 ///
 /// # Errors
-/// Exit code 4: not a MATLAB file of format 5, or a damaged one.
+/// Exit code 4: not a MATLAB file of version 5 or later, or a damaged one.
 pub fn read(path: &Path) -> Result<(Vec<Named>, Vec<String>)> {
     let bad = |why: String| {
         Error::data("the MATLAB file cannot be read")
@@ -42,7 +43,7 @@ pub fn read(path: &Path) -> Result<(Vec<Named>, Vec<String>)> {
 /// As [`read`], from memory. Errors are reasons in words.
 pub fn parse(file: &[u8]) -> Checked<(Vec<Named>, Vec<String>)> {
     if file.starts_with(b"\x89HDF") || file.get(512..516) == Some(b"\x89HDF") {
-        return Err("it is of version 7.3, which is HDF5: only versions 5 to 7 are read".into());
+        return v73::parse(file).map_err(|why| format!("as HDF5 (version 7.3): {why}"));
     }
     let header = file.get(..HEADER).ok_or("it is too short for a header")?;
     let big = match &header[126..128] {
@@ -56,6 +57,7 @@ pub fn parse(file: &[u8]) -> Checked<(Vec<Named>, Vec<String>)> {
     }
     let mut cursor = Cursor::new(&file[HEADER..], big);
     let (mut found, mut skipped) = (Vec::new(), Vec::new());
+    let mut budget = Budget::of(file.len() as u64);
     for _ in 0..MAX_VARIABLES {
         if cursor.is_empty() {
             return Ok((found, skipped));
@@ -63,7 +65,7 @@ pub fn parse(file: &[u8]) -> Checked<(Vec<Named>, Vec<String>)> {
         let Tag { kind, body } = cursor.element()?;
         match kind {
             COMPRESSED => {
-                let inflated = inflate(body)?;
+                let inflated = inflate(body, &mut budget)?;
                 let inner = Cursor::new(&inflated, big).element()?;
                 if inner.kind != MATRIX {
                     return Err(format!("a variable is of kind {}", inner.kind));
@@ -77,7 +79,7 @@ pub fn parse(file: &[u8]) -> Checked<(Vec<Named>, Vec<String>)> {
     Err(format!("more than {MAX_VARIABLES} variables"))
 }
 
-fn inflate(body: &[u8]) -> Checked<Vec<u8>> {
+fn inflate(body: &[u8], budget: &mut Budget) -> Checked<Vec<u8>> {
     let mut reader = flate2::read::ZlibDecoder::new(body);
     let mut out = Vec::new();
     let mut block = vec![0; 1 << 16];
@@ -86,7 +88,7 @@ fn inflate(body: &[u8]) -> Checked<Vec<u8>> {
         if got == 0 {
             return Ok(out);
         }
+        budget.spend(got as u64)?;
         out.extend_from_slice(&block[..got]);
-        check_expansion(body.len() as u64, out.len() as u64)?;
     }
 }

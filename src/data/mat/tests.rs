@@ -6,6 +6,8 @@ use crate::rng::{Rng, Stream};
 
 const DOPNET: &[u8] = include_bytes!("../../../kernels_tests/fixtures/signal/dopnet.mat");
 const IMAGES: &[u8] = include_bytes!("../../../kernels_tests/fixtures/signal/images.mat");
+const MATLAB: &[u8] = include_bytes!("../../../kernels_tests/fixtures/signal/matlab.mat");
+const V73: &[u8] = include_bytes!("../../../kernels_tests/fixtures/signal/v73.mat");
 const RAGGED: &[u8] = include_bytes!("../../../kernels_tests/fixtures/signal/ragged.mat");
 
 fn find<'a>(all: &'a [Named], name: &str) -> &'a Node {
@@ -66,6 +68,91 @@ fn lists_of_structs_are_lists() {
     assert_eq!(find(&all, "records").arrays().len(), 2);
 }
 
+/// The file with the bytes of every number in the other order, as a big-endian machine writes it.
+fn byte_swapped(file: &[u8]) -> Vec<u8> {
+    fn swap(bytes: &mut [u8], width: usize) {
+        bytes.chunks_exact_mut(width).for_each(<[u8]>::reverse);
+    }
+    fn elements(bytes: &mut [u8]) {
+        let mut at = 0;
+        while at < bytes.len() {
+            let word = |i: usize| u32::from_le_bytes(bytes[at + i..][..4].try_into().unwrap());
+            let (first, second) = (word(0), word(4));
+            let small = first >> 16 != 0;
+            let (kind, len) = match small {
+                true => (first & 0xffff, (first >> 16) as usize),
+                false => (first, second as usize),
+            };
+            let from = at + if small { 4 } else { 8 };
+            swap(&mut bytes[at..from], 4);
+            let body = &mut bytes[from..from + len];
+            match kind {
+                14 => elements(body),
+                _ => swap(body, super::bytes::width(kind).max(1)),
+            }
+            at = if small { at + 8 } else { from + len.next_multiple_of(8) };
+        }
+    }
+    let mut out = file.to_vec();
+    // Version 1.0 and the mark, read as MI.
+    swap(&mut out[124..128], 2);
+    elements(&mut out[HEADER..]);
+    out
+}
+
+/// Either byte order, every integer type, text as rows of characters, an empty entry of a cell.
+#[test]
+fn big_endian_files_and_integer_types() {
+    let little = parse(MATLAB).unwrap();
+    assert_eq!(parse(&byte_swapped(MATLAB)).unwrap(), little);
+    assert_eq!(parse(&byte_swapped(IMAGES)).unwrap(), parse(IMAGES).unwrap());
+    assert_eq!(parse(&byte_swapped(RAGGED)).unwrap(), parse(RAGGED).unwrap());
+    let (all, skipped) = little;
+    assert!(skipped.is_empty(), "{skipped:?}");
+    for kind in ["int", "uint"] {
+        for bits in [8, 16, 32, 64] {
+            let name = format!("{kind}{bits}");
+            let found = array(&all, &name);
+            assert_eq!((&found.shape[..], &found.dtype), (&[2, 3][..], &name));
+            let numbers: Vec<f32> = found.complex().iter().map(|z| z.re).collect();
+            assert_eq!(numbers, [0.0, 1.0, 100.0, 2.0, 3.0, 4.0], "{name}");
+        }
+    }
+    let negative: Vec<f32> = array(&all, "negative").complex().iter().map(|z| z.re).collect();
+    assert_eq!(negative, [-1.0, -2.0, -3.0, -128.0]);
+    assert_eq!(find(&all, "class_names").texts(), ["run", "walk"]);
+    let lengths: Vec<usize> = find(&all, "x").arrays().iter().map(|a| a.values.len()).collect();
+    assert_eq!(lengths, [40, 0, 64]);
+}
+
+/// Version 7.3: cells of complex numbers with an empty entry, rows of characters, compressed bytes, both
+/// byte orders, fields of a struct.
+#[test]
+fn hdf5_files() {
+    let (all, skipped) = parse(V73).unwrap();
+    assert!(skipped.is_empty(), "{skipped:?}");
+    let images = array(&all, "images");
+    assert_eq!((&images.shape[..], &*images.dtype), (&[3, 4, 5][..], "uint8"));
+    assert_eq!(images.values, Values::U8((0..60).collect()));
+    assert_eq!(array(&all, "labels").ints(), Some(vec![1, 2, 2]));
+    assert_eq!(find(&all, "class_names").texts(), ["run", "walk"]);
+    assert_eq!(array(&all, "big").values, Values::F32(vec![1.0, -2.0, 300.0, 4.0]));
+    assert_eq!(array(&all, "flag").ints(), Some(vec![1, 0]));
+    assert_eq!(find(&all, "s.name"), &Node::Text("Ann".into()));
+    assert_eq!(array(&all, "s.z").values, Values::F32(vec![1.5, 2.5, 3.5]));
+    let Node::List(cell) = find(&all, "x") else { panic!("{all:?}") };
+    assert_eq!((cell.len(), &cell[1]), (3, &Node::List(vec![])));
+    for (node, len) in [(&cell[0], 40), (&cell[2], 64)] {
+        let numbers = node.arrays()[0].complex();
+        assert_eq!(numbers.len(), len);
+        for (i, z) in numbers.iter().enumerate() {
+            // A quarter of a turn each; sines of f64 near whole multiples of it err by a few 1e-15.
+            let (re, im) = [(1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0)][i % 4];
+            assert!((z.re - re).abs() + (z.im - im).abs() <= 1e-12, "{i}: {z}");
+        }
+    }
+}
+
 #[test]
 fn other_versions_are_named() {
     let why = |bytes: &[u8]| parse(bytes).unwrap_err();
@@ -92,11 +179,13 @@ fn damage_never_panics() {
         }
     };
     let rng = &mut Rng::new(3, Stream::Test, 0);
-    for file in [DOPNET, IMAGES, RAGGED] {
-        for cut in 0..file.len() {
+    for file in [DOPNET, IMAGES, MATLAB, RAGGED, V73] {
+        // Each byte of the larger file is a parse of all of it.
+        let (step, rounds) = if file.len() > 8000 { (29, 1000) } else { (1, 4000) };
+        for cut in (0..file.len()).step_by(step) {
             check(&file[..cut]);
         }
-        for round in 0..4000 {
+        for round in 0..rounds {
             let mut bytes = file.to_vec();
             for _ in 0..1 + round % 3 {
                 let at = 120 + rng.below(file.len() as u32 - 120) as usize;
@@ -114,6 +203,27 @@ fn damage_never_panics() {
         bytes.extend((0..len).map(|_| (rng.next_u32() & 0x0f) as u8));
         check(&bytes);
     }
+}
+
+/// Variables that each expand within reason may not do so together beyond it.
+#[test]
+fn expansion_is_bounded_for_the_file() {
+    use std::io::Write;
+    let mut zeros = flate2::write::ZlibEncoder::new(vec![], flate2::Compression::best());
+    // A matrix element that never ends its first part.
+    let body = [&14u32.to_le_bytes()[..], &(10u32 << 20).to_le_bytes()].concat();
+    zeros.write_all(&body).unwrap();
+    zeros.write_all(&vec![0; 10 << 20]).unwrap();
+    let zeros = zeros.finish().unwrap();
+    let part = [&15u32.to_le_bytes()[..], &(zeros.len() as u32).to_le_bytes(), &zeros].concat();
+    let why = |parts: usize| parse(&[&IMAGES[..128], &part.repeat(parts)].concat()).unwrap_err();
+    assert!(!why(1).contains("bomb"), "{}", why(1));
+    let mut found = 0;
+    let mut budget = Budget::of(2 * part.len() as u64);
+    for _ in 0..2 {
+        found += usize::from(inflate(&zeros, &mut budget).is_ok());
+    }
+    assert_eq!(found, 1, "10 MiB fit into the 16 that are always granted, 20 do not");
 }
 
 /// A cell within a cell, and so on, and sizes that are not there.
@@ -142,6 +252,10 @@ fn nesting_and_counts_are_bounded() {
     }
     let file = |variable: &[u8]| [&IMAGES[..128], variable].concat();
     assert!(parse(&file(&nested)).unwrap_err().contains("deeper"));
+    // An entry without any content, between others: nothing, and no list of lists.
+    let empty = [element(14, b""), element(14, b"")].concat();
+    let (all, _) = parse(&file(&cell([1, 2], &empty))).unwrap();
+    assert_eq!(all[0].node, Node::List(vec![Node::List(vec![]), Node::List(vec![])]));
     let many = cell([i32::MAX, i32::MAX], &[]);
     assert!(parse(&file(&many)).unwrap_err().contains("entries are announced"));
 }

@@ -2,14 +2,16 @@
 
 use std::f64::consts::TAU;
 
+use rustfft::FftPlanner;
 use rustfft::num_complex::Complex;
 
 use super::mti::{HighPass, cancel, remove_mean};
 use super::recordings::Recording;
 use super::spectrogram::{Spectrogram, Stft};
-use super::transform::{Input, Level, Mti, RangeSum, Resize, Transform};
+use super::transform::{Input, Level, Mti, RangeSum, ReferenceScope, Resize, Transform};
 use crate::data::Unit;
 use crate::data::header::Checked;
+use crate::data::percentile::percentile;
 use crate::data::resize::Resizer;
 
 type Z = Complex<f64>;
@@ -23,6 +25,8 @@ pub struct Chain {
 
 /// Power far below any image's floor, relative to its peak: the decibels of zero are finite.
 const NOTHING: f64 = 1e-30;
+/// Powers in one spectrogram: 1 GiB of them.
+const MAX_SPECTROGRAM: usize = 1 << 27;
 
 impl Chain {
     /// The transform has been checked: [`Transform::violation`] is none.
@@ -53,7 +57,8 @@ impl Chain {
             Input::RangeDoppler => self.over_range(recording)?,
         };
         let parts = self.segments(whole.columns)?;
-        Ok(parts.into_iter().map(|(a, b)| self.image(whole.between(a, b))).collect())
+        let reference = self.scoped().then(|| self.reference(&whole));
+        Ok(parts.into_iter().map(|(a, b)| self.image(whole.between(a, b), reference)).collect())
     }
 
     /// Segment after segment of a recording over slow time. The filter runs over the whole
@@ -63,18 +68,48 @@ impl Chain {
             self.channels(recording)?.into_iter().map(|z| self.filter(z)).collect();
         let samples = channels.first().map_or(0, Vec::len);
         let parts = self.segments(samples)?;
+        let reference = match self.scoped() && !parts.is_empty() {
+            true => Some(self.reference(&self.sum_of_channels(&channels, 0, samples)?)),
+            false => None,
+        };
         let image = |(from, to): (usize, usize)| {
-            let mut sum: Option<Spectrogram> = None;
-            for channel in &channels {
-                let one = self.stft.spectrogram(&channel[from..to]);
-                match &mut sum {
-                    None => sum = Some(one),
-                    Some(sum) => sum.add(&one),
-                }
-            }
-            sum.map(|s| self.image(s)).ok_or_else(|| "no range bin is chosen".to_string())
+            Ok(self.image(self.sum_of_channels(&channels, from, to)?, reference))
         };
         parts.into_iter().map(image).collect()
+    }
+
+    /// The spectrogram of the samples `from..to`, the powers of all channels added up.
+    fn sum_of_channels(&self, channels: &[Vec<Z>], from: usize, to: usize) -> Checked<Spectrogram> {
+        let (frames, nfft) = (self.stft.frames(to - from), self.transform.nfft);
+        if frames.saturating_mul(nfft) > MAX_SPECTROGRAM {
+            return Err(format!(
+                "{frames} frames of {nfft} bins are more than the {MAX_SPECTROGRAM} numbers that one \
+                 spectrogram may have (help: set data.signal.segment, or a larger hop)"
+            ));
+        }
+        let mut sum: Option<Spectrogram> = None;
+        for channel in channels {
+            let one = self.stft.spectrogram(&channel[from..to]);
+            match &mut sum {
+                None => sum = Some(one),
+                Some(sum) => sum.add(&one),
+            }
+        }
+        sum.ok_or_else(|| "no range bin is chosen".to_string())
+    }
+
+    /// Whether all images of a recording share one reference.
+    fn scoped(&self) -> bool {
+        let t = &self.transform;
+        t.reference_scope == ReferenceScope::Recording && t.level == Level::Db
+    }
+
+    /// The reference of a whole recording, in dB: the percentile of all there is before the crop.
+    fn reference(&self, whole: &Spectrogram) -> f64 {
+        let peak = whole.peak();
+        let db = |p: &f64| decibels(p / peak) as f32;
+        let mut all: Vec<f32> = whole.power.iter().map(db).collect();
+        percentile(&mut all, self.transform.reference) + decibels(peak)
     }
 
     /// Ranges of samples or columns, one for each image.
@@ -116,23 +151,30 @@ impl Chain {
             ));
         }
         let window = self.transform.range_window.weights(fast, false);
-        // A bin of the transform to range, and a sum of bins, is a weighted sum over fast time.
-        let weight = |bin: usize, n: usize| {
-            Z::from_polar(window[n], -TAU * ((bin * n) % fast) as f64 / fast as f64)
-        };
-        let signal = |weight: &dyn Fn(usize) -> Z| {
-            let mut sum = vec![Z::default(); slow];
-            for (n, row) in recording.samples.chunks_exact(slow).enumerate() {
-                let w = weight(n);
-                sum.iter_mut().zip(row).for_each(|(sum, &z)| *sum += w * wide(z));
-            }
-            sum
-        };
         Ok(match self.transform.range_sum {
             RangeSum::Coherent => {
-                vec![signal(&|n| (from..to).map(|bin| weight(bin, n)).sum::<Z>())]
+                // A bin of the transform to range, and a sum of bins, is a weighted sum over fast time.
+                let mut sum = vec![Z::default(); slow];
+                for (n, row) in recording.samples.chunks_exact(slow).enumerate() {
+                    let turn = |bin: usize| -TAU * ((bin * n) % fast) as f64 / fast as f64;
+                    let w: Z = (from..to).map(|bin| Z::from_polar(window[n], turn(bin))).sum();
+                    sum.iter_mut().zip(row).for_each(|(sum, &z)| *sum += w * wide(z));
+                }
+                vec![sum]
             }
-            RangeSum::Power => (from..to).map(|bin| signal(&|n| weight(bin, n))).collect(),
+            RangeSum::Power => {
+                let fft = FftPlanner::new().plan_fft_forward(fast);
+                let mut bins = vec![vec![Z::default(); slow]; to - from];
+                let mut pulse = vec![Z::default(); fast];
+                for t in 0..slow {
+                    for (n, (z, w)) in pulse.iter_mut().zip(&window).enumerate() {
+                        *z = w * wide(recording.samples[n * slow + t]);
+                    }
+                    fft.process(&mut pulse);
+                    bins.iter_mut().zip(&pulse[from..to]).for_each(|(bin, &z)| bin[t] = z);
+                }
+                bins
+            }
         })
     }
 
@@ -184,18 +226,21 @@ impl Chain {
         Ok(Spectrogram { rows, columns: frames, power })
     }
 
-    /// The picture of a spectrogram: cropped, sized, as levels.
-    fn image(&self, mut spectrogram: Spectrogram) -> Vec<f32> {
+    /// The picture of a spectrogram: cropped, sized, as levels, below a reference in dB or its own.
+    fn image(&self, mut spectrogram: Spectrogram, reference: Option<f64>) -> Vec<f32> {
         let t = &self.transform;
-        if t.flip {
-            spectrogram.flip();
+        match (t.flip, t.has_slow_time()) {
+            (false, _) => {}
+            (true, true) => spectrogram.negate(),
+            (true, false) => spectrogram.reverse(),
         }
         let (from, to) = t.kept_rows(spectrogram.rows);
         let spectrogram = spectrogram.crop(from, to);
-        let peak = spectrogram.power.iter().copied().fold(0.0, f64::max);
+        let peak = spectrogram.peak();
         if !(peak > 0.0 && peak.is_finite()) {
             return vec![0.0; t.size[0] * t.size[1]];
         }
+        let reference = reference.map(|db| db - decibels(peak));
         // Relative to the peak, so that no unit overflows 32 bits.
         let power: Vec<f32> = spectrogram.power.iter().map(|p| (p / peak) as f32).collect();
         let from = (spectrogram.rows, spectrogram.columns);
@@ -204,26 +249,27 @@ impl Chain {
         match t.resize {
             Resize::Power => {
                 resizer.apply(&power, &mut image);
-                self.levels(&mut image);
+                self.levels(&mut image, reference);
             }
             Resize::Level => {
                 let mut levels = power;
-                self.levels(&mut levels);
+                self.levels(&mut levels, reference);
                 resizer.apply(&levels, &mut image);
             }
         }
         image
     }
 
-    /// Power into [0, 1], in place.
-    fn levels(&self, power: &mut [f32]) {
+    /// Power into [0, 1], in place; without a `reference` below its own.
+    fn levels(&self, power: &mut [f32], reference: Option<f64>) {
         let t = &self.transform;
         match t.level {
             Level::Db => {
                 for p in power.iter_mut() {
-                    *p = (10.0 * (f64::from(*p) + NOTHING).log10()) as f32;
+                    *p = decibels(f64::from(*p)) as f32;
                 }
-                let reference = percentile(power, t.reference);
+                let own = || percentile(&mut power.to_vec(), t.reference);
+                let reference = reference.unwrap_or_else(own);
                 for p in power.iter_mut() {
                     *p = ((f64::from(*p) - reference) / t.clip_db + 1.0).clamp(0.0, 1.0) as f32;
                 }
@@ -239,6 +285,10 @@ impl Chain {
     }
 }
 
+fn decibels(power: f64) -> f64 {
+    10.0 * (power + NOTHING).log10()
+}
+
 fn wide(z: Complex<f32>) -> Z {
     Z::new(f64::from(z.re), f64::from(z.im))
 }
@@ -247,15 +297,4 @@ fn axes(recording: &Recording) -> Checked<[usize; 2]> {
     recording.shape[..]
         .try_into()
         .map_err(|_| format!("shape {:?} has not 2 axes", recording.shape))
-}
-
-/// Percentile with linear interpolation between ranks.
-fn percentile(values: &[f32], percent: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable_by(f32::total_cmp);
-    let rank = percent / 100.0 * sorted.len().saturating_sub(1) as f64;
-    let at = |i: usize| sorted.get(i).map_or(0.0, |&v| f64::from(v));
-    let low = at(rank as usize);
-    let high = at((rank as usize + 1).min(sorted.len().saturating_sub(1)));
-    low + (high - low) * rank.fract()
 }

@@ -1,47 +1,55 @@
 //! Files and folders of recordings into images.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rayon::prelude::*;
 
 use super::recordings::{Found, pick};
 use super::{Chain, Transform};
 use crate::data::layout::{Guess, Layout};
+use crate::data::listing::{Entry, Listing, Wanted, list};
 use crate::data::npz::Raw;
+use crate::data::open::{Kind, sniff};
+use crate::data::split::FOLDER_ARRAY;
 use crate::data::{Pixels, arrays};
 use crate::error::{Error, Result};
 
-const EXTENSIONS: [&str; 3] = ["mat", "npy", "npz"];
+const RECORDINGS: Wanted = Wanted { endings: &["mat", "npy", "npz"], name: ".mat, .npy or .npz" };
 /// The key under which an image remembers its recording, its segment and its file.
 pub const RECORDING: &str = "recording";
 pub const SEGMENT: &str = "segment";
 pub const FILE: &str = "file";
 
-/// A file of recordings and the class folder it lies in.
-struct Source {
-    path: PathBuf,
-    class: Option<usize>,
-}
-
 /// Whether a folder holds recordings rather than pictures, in itself or in its class folders.
 pub fn is_folder_of_recordings(root: &Path) -> Result<bool> {
-    Ok(!sources(root)?.0.is_empty())
+    Ok(!list(root, RECORDINGS)?.entries.is_empty())
 }
 
-/// Makes images of all recordings of a file, or of a folder `root/<class>/<file>` or `root/<file>`,
-/// files in the order of their names.
+/// Makes images of all recordings of a file, or of the files of a folder as [`list`] finds them: by
+/// class, and by part where there are `train` and `test` folders.
 ///
 /// `array` names the variable; else it is found by its numbers. Images carry the integers known
 /// per recording and the numbers of their recording, segment and file.
 ///
 /// # Errors
-/// Exit code 4: what cannot be read as recordings, and no recording as long as a segment.
+/// Exit code 4: a folder without recordings, what cannot be read as such, and none as long as a segment.
 pub fn load(path: &Path, transform: &Transform, array: Option<&str>) -> Result<Raw> {
     let chain = Chain::new(transform);
-    let (sources, mut class_names) = match path.is_dir() {
-        true => sources(path)?,
-        false => (vec![Source { path: path.into(), class: None }], Vec::new()),
+    let mut listing = match path.is_dir() {
+        true => list(path, RECORDINGS)?,
+        false => {
+            let alone = Entry { path: path.into(), class: None, part: 0 };
+            Listing { entries: vec![alone], ..Listing::default() }
+        }
     };
+    if listing.entries.is_empty() {
+        return Err(Error::data("the folder has no recordings")
+            .at_path(path)
+            .why(listing.warnings.first().map_or("nothing in it ends in .mat, .npy or .npz", |w| w))
+            .help("put files of one class into a folder of their own: root/walk/1.mat"));
+    }
+    let (labels, class_names) = listing.classes();
+    let Listing { entries, parts: has_parts, warnings } = listing;
     let mut raw = Raw {
         pixels: Pixels::F32(Vec::new()),
         guess: Guess { layout: Layout::Nhw, nhwc: [0; 4], doubt: None },
@@ -49,13 +57,13 @@ pub fn load(path: &Path, transform: &Transform, array: Option<&str>) -> Result<R
         arrays: Vec::new(),
         class_names: Vec::new(),
         members: Vec::new(),
-        warnings: Vec::new(),
+        warnings,
         provenance: None,
     };
     let mut pixels: Vec<f32> = Vec::new();
     let (mut n, mut recordings, mut short) = (0usize, 0usize, 0usize);
-    let several = sources.len() > 1;
-    for (file, source) in sources.iter().enumerate() {
+    let several = entries.len() > 1;
+    for (file, source) in entries.iter().enumerate() {
         let bad = |why: String| {
             Error::data("the recordings cannot be read")
                 .at_path(&source.path)
@@ -64,8 +72,10 @@ pub fn load(path: &Path, transform: &Transform, array: Option<&str>) -> Result<R
         };
         let (named, skipped) = arrays::read_file(&source.path)?;
         raw.warnings.extend(skipped);
-        let Found { recordings: parts, arrays: mut ints, class_names: names, members } =
-            pick(named, array, transform).map_err(bad)?;
+        let matlab = sniff(&source.path)? == Kind::Mat;
+        let Found { recordings: parts, arrays: mut ints, class_names: names, members, warnings } =
+            pick(named, array, transform, matlab).map_err(bad)?;
+        raw.warnings.extend(warnings);
         let images: Vec<Vec<Vec<f32>>> = parts
             .par_iter()
             .map(|r| chain.images(r).map_err(|why| bad(format!("{}: {why}", r.name))))
@@ -79,9 +89,15 @@ pub fn load(path: &Path, transform: &Transform, array: Option<&str>) -> Result<R
         if !names.is_empty() {
             raw.class_names = names;
         }
-        if let Some(class) = source.class {
-            ints.retain(|(name, _)| !name.eq_ignore_ascii_case("labels"));
-            ints.push(("labels".into(), vec![class as i64; parts.len()]));
+        let mut of_file = |name: &str, value: i64| {
+            ints.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
+            ints.push((name.into(), vec![value; parts.len()]));
+        };
+        if let Some(labels) = &labels {
+            of_file("labels", i64::from(labels[file]));
+        }
+        if has_parts {
+            of_file(FOLDER_ARRAY, source.part);
         }
         // An array counts only if every file has it: the first file decides what is kept.
         let per_image = |value: &dyn Fn(usize, usize) -> i64| -> Vec<i64> {
@@ -118,7 +134,7 @@ pub fn load(path: &Path, transform: &Transform, array: Option<&str>) -> Result<R
             .help("lower data.signal.segment; 0 makes one image of each recording"));
     }
     if !class_names.is_empty() {
-        raw.class_names = std::mem::take(&mut class_names);
+        raw.class_names = class_names;
     }
     raw.pixels = Pixels::F32(pixels);
     raw.guess.nhwc = [n, transform.size[0], transform.size[1], 1];
@@ -142,37 +158,4 @@ fn merge(all: &mut Vec<(String, Vec<i64>)>, new: Vec<(String, Vec<i64>)>, n: usi
         }
         None => false,
     });
-}
-
-/// Files of recordings below a folder, and the names of its class folders.
-fn sources(root: &Path) -> Result<(Vec<Source>, Vec<String>)> {
-    let list = |folder: &Path| -> Result<Vec<PathBuf>> {
-        let bad =
-            |e: std::io::Error| Error::data("the folder cannot be listed").at_path(folder).why(e);
-        let mut paths = Vec::new();
-        for entry in std::fs::read_dir(folder).map_err(bad)? {
-            paths.push(entry.map_err(bad)?.path());
-        }
-        paths.sort();
-        Ok(paths)
-    };
-    let readable = |path: &PathBuf| {
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-        path.is_file() && EXTENSIONS.iter().any(|e| e.eq_ignore_ascii_case(extension))
-    };
-    let (mut found, mut names) = (Vec::new(), Vec::new());
-    let top = list(root)?;
-    for folder in top.iter().filter(|p| p.is_dir()) {
-        let inside: Vec<PathBuf> = list(folder)?.into_iter().filter(readable).collect();
-        if !inside.is_empty() {
-            let class = Some(names.len());
-            names.push(folder.file_name().unwrap_or_default().to_string_lossy().into_owned());
-            found.extend(inside.into_iter().map(|path| Source { path, class }));
-        }
-    }
-    if found.is_empty() {
-        let loose = top.into_iter().filter(readable);
-        found.extend(loose.map(|path| Source { path, class: None }));
-    }
-    Ok((found, names))
 }

@@ -5,6 +5,8 @@
 //! data sets, [`Chain`] runs one, [`load`] finds recordings and their labels in files.
 
 pub mod chain;
+#[cfg(test)]
+mod file_tests;
 pub mod load;
 pub mod mti;
 pub mod presets;
@@ -17,5 +19,5 @@ pub mod window;
 
 pub use chain::Chain;
 pub use recordings::Recording;
-pub use transform::{Axes, Input, Level, Mti, RangeSum, Resize, Transform};
+pub use transform::{Axes, Input, Level, Mti, RangeSum, ReferenceScope, Resize, Transform};
 pub use window::Window;

@@ -2,7 +2,7 @@
 //!
 //! What a publication leaves open is said beside the preset; any key can be overridden.
 
-use super::transform::{Input, Level, Mti, RangeSum, Resize, Transform};
+use super::transform::{Input, Level, Mti, RangeSum, ReferenceScope, Resize, Transform};
 use super::window::Window;
 
 /// Names of all presets.
@@ -16,7 +16,8 @@ pub fn preset(name: &str) -> Option<Transform> {
         // The defaults: 256 samples of a Hamming window, 75 % overlap, 40 dB.
         "plain" => base,
         // Glasgow's activities, 5.8 GHz: 0.2 s windows with 95 % overlap, 5 s segments, +-250 Hz.
-        // The range bins of 1.5 to 10 m depend on the sweep: set range_bins.
+        // Decibels are below the maximum of the whole recording. The range bins of 1.5 to 10 m depend
+        // on the sweep: set range_bins.
         "glasgow" => Transform {
             input: Input::FastSlow,
             prf: 1000.0,
@@ -29,11 +30,13 @@ pub fn preset(name: &str) -> Option<Transform> {
             nfft: 256,
             doppler_crop: 250.0,
             segment: 5.0,
+            reference_scope: ReferenceScope::Recording,
             resize: Resize::Level,
             size: [128, 128],
             ..base
         },
-        // CI4R, 77 GHz: 256 samples x 128 pulses in 40 ms, range bin 8 counted from 1.
+        // CI4R, 77 GHz: 256 samples x 128 pulses in 40 ms, range bin 8 counted from 1; colours are of
+        // 45 dB below the maximum, which is taken before the crop.
         "ci4r" => Transform {
             input: Input::FastSlow,
             prf: 3200.0,
@@ -48,12 +51,14 @@ pub fn preset(name: &str) -> Option<Transform> {
             nfft: 4096,
             doppler_crop: 500.0,
             segment: 20.0,
+            reference_scope: ReferenceScope::Recording,
             clip_db: 45.0,
             resize: Resize::Level,
             size: [128, 128],
             ..base
         },
-        // Fudan's gestures, 77 GHz: Doppler-time images of 40 frames (1 s) of range-Doppler maps.
+        // Fudan's gestures, 77 GHz: Doppler-time images of 40 frames (1 s) of range-Doppler maps, of
+        // windows that slide. How far is left open: half a window here.
         "fudan" => Transform {
             input: Input::RangeDoppler,
             prf: 0.0,
@@ -61,6 +66,7 @@ pub fn preset(name: &str) -> Option<Transform> {
             frame_rate: 40.0,
             range_sum: RangeSum::Power,
             segment: 1.0,
+            stride: 0.5,
             size: [64, 64],
             ..base
         },

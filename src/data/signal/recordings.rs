@@ -5,6 +5,7 @@ use rustfft::num_complex::Complex;
 use super::transform::{Input, Transform};
 use crate::data::arrays::{Array, Named, Node, Values};
 use crate::data::header::Checked;
+use crate::data::layout::counted_axis;
 use crate::data::npz::{CLASS_NAMES, Member};
 
 /// One recording, in C order.
@@ -27,6 +28,7 @@ pub struct Found {
     pub arrays: Vec<(String, Vec<i64>)>,
     pub class_names: Vec<String>,
     pub members: Vec<Member>,
+    pub warnings: Vec<String>,
 }
 
 /// Axes of one recording.
@@ -42,8 +44,17 @@ fn rank(input: Input) -> usize {
 /// with complex numbers, or else the first that can be what the transform wants.
 ///
 /// The entries of a cell are recordings of any length; a cell of cells is a list of classes.
-/// Vectors with one integer per recording go with them.
-pub fn pick(named: Vec<Named>, array: Option<&str>, transform: &Transform) -> Checked<Found> {
+/// Vectors with one integer per recording, or per entry of the cell, go with them. Entries without
+/// numbers, which MATLAB makes of what nobody assigned, are no recordings.
+///
+/// `matlab`: whether an array of many recordings counts them along its last axis, as is done there, unless
+/// its vectors say otherwise.
+pub fn pick(
+    named: Vec<Named>,
+    array: Option<&str>,
+    transform: &Transform,
+    matlab: bool,
+) -> Checked<Found> {
     let input = transform.input;
     let members = named.iter().map(|n| {
         let (dtype, shape) = n.node.describe();
@@ -71,14 +82,36 @@ pub fn pick(named: Vec<Named>, array: Option<&str>, transform: &Transform) -> Ch
     };
     let mut found = Found::default();
     let name = named[at].name.clone();
-    let mut classes = Vec::new();
+    let lengths: Vec<usize> =
+        named.iter().filter_map(|n| vector(&n.node)).map(|v| v.len()).collect();
+    let (mut classes, mut entries) = (Vec::new(), Vec::new());
     match &named[at].node {
-        Node::List(nodes) if nodes.iter().any(|n| matches!(n, Node::List(_))) => {
+        Node::List(nodes) if nodes.iter().any(|n| matches!(n, Node::List(v) if !v.is_empty())) => {
             for (class, node) in nodes.iter().enumerate() {
                 let before = found.recordings.len();
                 take(node, &format!("{name}{{{}}}", class + 1), input, &mut found.recordings)?;
                 classes.resize(classes.len() + found.recordings.len() - before, class as i64);
             }
+        }
+        Node::List(nodes) => {
+            for (entry, node) in nodes.iter().enumerate() {
+                let before = found.recordings.len();
+                take(node, &format!("{name}{{{}}}", entry + 1), input, &mut found.recordings)?;
+                entries.resize(entries.len() + found.recordings.len() - before, entry);
+            }
+            let empty = (0..nodes.len()).filter(|entry| !entries.contains(entry)).count();
+            if empty > 0 {
+                let all = nodes.len();
+                found
+                    .warnings
+                    .push(format!("{empty} of {all} entries of '{name}' are empty: skipped"));
+            }
+        }
+        Node::Array(array) if matlab => {
+            let (array, warning) = counted_first(array, &name, input, &lengths);
+            found.warnings.extend(warning);
+            split(&array, &name, input, &mut found.recordings)
+                .map_err(|w| format!("{name}: {w}"))?;
         }
         node => take(node, &name, input, &mut found.recordings)?,
     }
@@ -91,11 +124,17 @@ pub fn pick(named: Vec<Named>, array: Option<&str>, transform: &Transform) -> Ch
         if other.name == name {
             continue;
         }
-        if let Node::Array(array) = &other.node
-            && let Some(ints) = array.ints().filter(|v| v.len() == n)
-        {
-            found.arrays.push((other.name.clone(), ints));
+        let ints = vector(&other.node);
+        if let Some(ints) = ints.as_ref().filter(|v| v.len() == n) {
+            found.arrays.push((other.name.clone(), ints.clone()));
             member.role = "one integer per recording".into();
+        } else if let (Some(ints), Node::List(nodes)) = (ints, &named[at].node)
+            && ints.len() == nodes.len()
+            && !entries.is_empty()
+        {
+            let of = entries.iter().map(|&entry| ints[entry]).collect();
+            found.arrays.push((other.name.clone(), of));
+            member.role = "one integer per entry".into();
         } else if CLASS_NAMES.contains(&other.name.to_lowercase().as_str()) {
             found.class_names = other.node.texts().into_iter().map(str::to_string).collect();
             member.role = "class names".into();
@@ -106,6 +145,35 @@ pub fn pick(named: Vec<Named>, array: Option<&str>, transform: &Transform) -> Ch
     }
     found.members = members;
     Ok(found)
+}
+
+/// Integers in a row.
+fn vector(node: &Node) -> Option<Vec<i64>> {
+    match node {
+        Node::Array(array) => array.ints(),
+        _ => None,
+    }
+}
+
+/// An array of MATLAB with the axis that counts recordings as its first, and the doubt about it.
+fn counted_first(
+    array: &Array,
+    name: &str,
+    input: Input,
+    lengths: &[usize],
+) -> (Array, Option<String>) {
+    let quadrature = !array.is_complex() && array.shape.last() == Some(&2);
+    let vector = array.shape.iter().filter(|&&d| d != 1).count() <= 1;
+    if array.shape.len() != rank(input) + 1 || quadrature || vector {
+        return (array.clone(), None);
+    }
+    let axis = counted_axis(&array.shape, lengths);
+    let turned = if axis.first { array.clone() } else { array.clone().last_axis_first() };
+    let doubt = (!axis.sure).then(|| {
+        let (n, one) = (turned.shape[0], &turned.shape[1..]);
+        format!("'{name}' of shape {:?} is read as {n} recordings of {one:?}", array.shape)
+    });
+    (turned, doubt)
 }
 
 fn wanted(input: Input) -> &'static str {

@@ -90,11 +90,26 @@ impl Spectrogram {
         Spectrogram { rows: self.rows, columns: to - from, power }
     }
 
+    /// The largest power.
+    pub fn peak(&self) -> f64 {
+        self.power.iter().copied().fold(0.0, f64::max)
+    }
+
     /// Upside down.
-    pub fn flip(&mut self) {
-        let columns = self.columns.max(1);
-        let rows: Vec<f64> =
-            self.power.chunks_exact(columns).rev().flat_map(|row| row.iter().copied()).collect();
-        self.power = rows;
+    pub fn reverse(&mut self) {
+        let rows = self.rows;
+        self.rearrange(|row| rows - 1 - row);
+    }
+
+    /// Every frequency in the place of its negative, as if the signal were conjugate. Of an even number
+    /// of rows the one at minus half the sample rate is its own negative.
+    pub fn negate(&mut self) {
+        let (rows, zero) = (self.rows, top_bin(self.rows));
+        self.rearrange(|row| (2 * zero + rows - row) % rows);
+    }
+
+    fn rearrange(&mut self, from: impl Fn(usize) -> usize) {
+        let row = |row: usize| &self.power[from(row) * self.columns..][..self.columns];
+        self.power = (0..self.rows).flat_map(|r| row(r).iter().copied()).collect();
     }
 }

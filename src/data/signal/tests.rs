@@ -1,4 +1,4 @@
-//! Against SciPy, against closed forms, against the simulator, and through whole files.
+//! Against SciPy, against closed forms, against the simulator.
 
 use rustfft::num_complex::Complex;
 use std::f64::consts::TAU;
@@ -8,8 +8,6 @@ use super::recordings::Recording;
 use super::spectrogram::Stft;
 use super::*;
 use crate::data::synth::{self, Preset, SynthSpec};
-use crate::data::testing::Scratch;
-use crate::data::{Dataset, LabelChoice, Pixels};
 
 type Z = Complex<f64>;
 
@@ -96,7 +94,7 @@ fn tone(cycles: f64, samples: usize) -> Recording {
     }
 }
 
-fn brightest_row(image: &[f32], columns: usize) -> usize {
+pub(super) fn brightest_row(image: &[f32], columns: usize) -> usize {
     let sum = |row: usize| image[row * columns..][..columns].iter().sum::<f32>();
     (0..image.len() / columns).max_by(|&a, &b| sum(a).total_cmp(&sum(b))).unwrap()
 }
@@ -121,6 +119,78 @@ fn velocity_sets_the_row() {
         let image = turned.images(&tone(-0.2, 1000)).unwrap().remove(0);
         assert!(brightest_row(&image, 10) > 0 && brightest_row(&image, 10) < 32);
     }
+}
+
+/// `flip` makes of every frequency its negative, to the row, for even and odd transforms, with and
+/// without a crop; of finished rows it makes the first the last.
+#[test]
+fn flipped_rows() {
+    for (nfft, crop) in [(64, 0.0), (65, 0.0), (64, 20.0), (65, 20.0)] {
+        let t = Transform { prf: nfft as f64, doppler_crop: crop, nfft, ..Transform::default() };
+        let (from, to) = t.kept_rows(nfft);
+        let t = Transform { window_length: 64, hop: 8, size: [to - from, 4], ..t };
+        let zero = (nfft - 1) / 2 - from;
+        for bin in [-19i32, -1, 0, 1, 7, 20] {
+            let recording = tone(f64::from(bin) / nfft as f64, 200);
+            for flip in [false, true] {
+                let chain = Chain::new(&Transform { flip, ..t.clone() });
+                let image = chain.images(&recording).unwrap().remove(0);
+                let up = if flip { -bin } else { bin };
+                let row = brightest_row(&image, 4) as i32;
+                assert_eq!(row, zero as i32 - up, "{bin} of {nfft}, crop {crop}, flip {flip}");
+            }
+        }
+    }
+    let samples = [1.0, 2.0, 3.0, 4.0].map(|v| Complex::new(v, 0.0)).to_vec();
+    let r = Recording { name: "rows".into(), shape: vec![4, 1], samples, complex: false };
+    let t =
+        Transform { input: Input::DopplerTime, size: [4, 1], flip: true, ..Transform::default() };
+    let image = Chain::new(&t).images(&r).unwrap().remove(0);
+    assert!(image.is_sorted_by(|a, b| a > b), "{image:?}");
+}
+
+/// A loud and a faint second: each image below its own maximum, or both below the recording's, which may
+/// lie outside of the crop.
+#[test]
+fn scope_of_the_reference() {
+    let samples = |cycles: f64, amplitude: f32| {
+        let scaled = move |z: Complex<f32>| z * amplitude;
+        tone(cycles, 512).samples.into_iter().map(scaled)
+    };
+    // A second at -20 dB, one at -40 dB; a frequency of 0.4 at 0 dB in the first is cropped away.
+    let loud = samples(0.4, 1.0).zip(samples(0.0, 0.1)).map(|(a, b)| a + b);
+    let all: Vec<_> = loud.chain(samples(0.0, 0.01)).collect();
+    let r = Recording { name: "x".into(), shape: vec![1024], samples: all, complex: true };
+    let peaks = |scope| {
+        let t = Transform {
+            prf: 512.0,
+            window: Window::Blackman,
+            segment: 1.0,
+            doppler_crop: 100.0,
+            clip_db: 80.0,
+            reference_scope: scope,
+            size: [101, 5],
+            resize: Resize::Level,
+            ..Transform::default()
+        };
+        let images = Chain::new(&t).images(&r).unwrap();
+        images.iter().map(|image| image.iter().copied().fold(0.0, f32::max)).collect::<Vec<_>>()
+    };
+    assert_eq!(peaks(ReferenceScope::Image), [1.0, 1.0]);
+    for (got, want) in peaks(ReferenceScope::Recording).iter().zip([0.75, 0.5]) {
+        // The tone at 0.4 lies between two bins, and a Blackman window loses up to 1.1 dB there
+        // (Harris 1978, table 1: scalloping).
+        assert!((got - want).abs() <= 1.1 / 80.0, "{got} {want}");
+        assert!(got > &want, "{got} {want}");
+    }
+}
+
+/// A spectrogram that no memory holds is refused with a way out.
+#[test]
+fn spectrograms_are_bounded() {
+    let t = Transform { window_length: 2, hop: 1, nfft: 1 << 20, ..Transform::default() };
+    let why = Chain::new(&t).images(&tone(0.1, 1000)).unwrap_err();
+    assert!(why.contains("999 frames of 1048576 bins") && why.contains("larger hop"), "{why}");
 }
 
 /// The simulator's raw signal through the preset gives the simulator's own image.
@@ -177,6 +247,14 @@ fn range_bins_are_those_of_a_transform() {
         assert!((15..=16).contains(&row([3, 4], sum)));
         assert!((39..=40).contains(&row([5, 6], sum)));
     }
+    // Of one bin both are the same, up to a rounding of decibels below 40 to f32.
+    let image = |range_sum| {
+        let t = Transform { range_bins: [5, 6], range_sum, ..base.clone() };
+        Chain::new(&t).images(&r).unwrap().remove(0)
+    };
+    for (a, b) in image(RangeSum::Coherent).iter().zip(image(RangeSum::Power)) {
+        assert!((a - b).abs() <= 4.0 * f32::EPSILON, "{a} {b}");
+    }
     let whole = Chain::new(&base).images(&r).unwrap_err();
     assert!(whole.contains("range_bins is not set"), "{whole}");
     let beyond = Chain::new(&Transform { range_bins: [3, 17], ..base }).images(&r).unwrap_err();
@@ -218,90 +296,6 @@ fn finished_spectrograms_and_maps() {
 }
 
 #[test]
-fn whole_mat_files() {
-    let dir = Scratch::new("signals");
-    let ragged = include_bytes!("../../../kernels_tests/fixtures/signal/ragged.mat");
-    let dopnet = include_bytes!("../../../kernels_tests/fixtures/signal/dopnet.mat");
-    let t = Transform {
-        prf: 100.0,
-        window_length: 16,
-        nfft: 16,
-        hop: 8,
-        segment: 0.32,
-        size: [16, 3],
-        ..Transform::default()
-    };
-    let path = dir.file("ragged.mat", ragged);
-    let data = Dataset::load_with(&path, &LabelChoice::Auto, Some(&t)).unwrap();
-    // 40, 90 and 64 samples in segments of 32: 1, 2 and 2.
-    assert_eq!((data.n, data.height, data.width, data.channels), (5, 16, 3, 1));
-    assert_eq!(data.labels.as_deref(), Some(&[0, 1, 1, 1, 1][..]));
-    assert_eq!(data.arrays["subject"], [3, 4, 4, 5, 5]);
-    assert_eq!(data.arrays["recording"], [0, 1, 1, 2, 2]);
-    assert_eq!(data.arrays["segment"], [0, 0, 1, 0, 1]);
-    let Pixels::F32(pixels) = &data.pixels else { panic!("{:?}", data.pixels) };
-    for image in pixels.chunks_exact(48) {
-        // A quarter of a turn a pulse: bin 4 of 16, row 7 - 4.
-        assert_eq!(brightest_row(image, 3), 3);
-    }
-    // What is written comes back with its transform.
-    let npz = dir.path("x.npz");
-    crate::data::write::write_npz(&npz, &data).unwrap();
-    let back = Dataset::load_with(&npz, &LabelChoice::Auto, Some(&t)).unwrap();
-    assert_eq!((back.signal.as_ref(), back.labels.as_ref()), (Some(&t), data.labels.as_ref()));
-    assert_eq!(back.provenance().to_db(&[0.5]), Some(vec![-20.0]));
-    assert!(back.warnings.is_empty(), "{:?}", back.warnings);
-
-    let long = Transform { segment: 0.8, ..t.clone() };
-    let data = Dataset::load_with(&path, &LabelChoice::Auto, Some(&long)).unwrap();
-    assert_eq!(data.n, 1);
-    assert!(data.warnings.join(" ").contains("2 of 3 recordings are shorter"));
-    let none = Dataset::load_with(
-        &path,
-        &LabelChoice::Auto,
-        Some(&Transform { segment: 9.0, ..t.clone() }),
-    );
-    assert!(none.unwrap_err().to_string().contains("as long as a segment"));
-
-    // Files in class folders; and a cell of cells, whose outer index is the class.
-    for (class, name) in [("run", "a"), ("walk", "a"), ("walk", "b")] {
-        dir.file(&format!("by_class/{class}/{name}.mat"), ragged);
-    }
-    let data = Dataset::load_with(dir.path("by_class"), &LabelChoice::Auto, Some(&t)).unwrap();
-    assert_eq!((data.n, data.class_names.join(",")), (15, "run,walk".into()));
-    assert_eq!(data.labels.unwrap()[3..7], [0, 0, 1, 1]);
-    assert_eq!(data.arrays["file"][4..6], [0, 1]);
-    assert_eq!(data.arrays["recording"][5], 3);
-    let doppler = presets::preset("dopnet").unwrap();
-    let path = dir.file("dopnet.mat", dopnet);
-    let data = Dataset::load_with(&path, &LabelChoice::Auto, Some(&doppler)).unwrap();
-    assert_eq!((data.n, data.class_names.join(",")), (3, "wave,pinch".into()));
-    assert_eq!(data.labels, Some(vec![0, 1, 1]));
-    // Without a transform: what there is, and what to do.
-    let error = Dataset::load(&path, &LabelChoice::Auto).unwrap_err().to_string();
-    for part in ["Data.Doppler_Signals cell of complex double [2]", "[data.signal]", "dopnet.mat"] {
-        assert!(error.contains(part), "{error}");
-    }
-    let held = crate::data::holdings::Holdings::read(&path).unwrap().unwrap().to_string();
-    assert!(held.contains("3 recordings in 2 classes, sizes [4..4, 5..7]"), "{held}");
-}
-
-#[test]
-fn images_of_a_mat_file() {
-    let dir = Scratch::new("mat-images");
-    let bytes = include_bytes!("../../../kernels_tests/fixtures/signal/images.mat");
-    let data = Dataset::open(dir.file("i.mat", bytes)).unwrap();
-    assert_eq!((data.n, data.height, data.width, data.channels), (3, 4, 5, 1));
-    assert_eq!(data.pixels, Pixels::U8((0..60).collect()));
-    assert_eq!(data.labels.as_deref(), Some(&[1, 0, 1][..]));
-    assert_eq!(data.arrays["subject"], [7, 8, 9]);
-    // Numbers in a list of structs are not images.
-    let ragged = include_bytes!("../../../kernels_tests/fixtures/signal/ragged.mat");
-    let error = Dataset::open(dir.file("r.mat", ragged)).unwrap_err().to_string();
-    assert!(error.contains("no image array") && error.contains("x cell of complex"), "{error}");
-}
-
-#[test]
 fn presets_are_sound_and_axes_physical() {
     for name in presets::NAMES {
         let t = presets::preset(name).unwrap();
@@ -309,6 +303,55 @@ fn presets_are_sound_and_axes_physical() {
         let text = serde_json::to_string(&t).unwrap();
         assert_eq!(serde_json::from_str::<Transform>(&text).unwrap(), t);
     }
+    // The numbers of the publications, and of the simulator's receivers.
+    let numbers = [
+        (
+            "glasgow",
+            r#"{"prf": 1000.0, "carrier": 5.8e9, "mti": "butterworth", "mti_order": 4,
+            "mti_cutoff": 0.0075, "window": "hamming", "window_length": 200, "hop": 10, "nfft": 256,
+            "clip_db": 40.0, "reference": 100.0, "reference_scope": "recording",
+            "doppler_crop": 250.0, "segment": 5.0, "stride": 0.0, "size": [128, 128]}"#,
+        ),
+        (
+            "ci4r",
+            r#"{"prf": 3200.0, "carrier": 77e9, "mti": "pulses", "mti_taps": [1.0, -2.0, 3.0, -2.0, 1.0],
+            "range_bins": [7, 8], "window_length": 256, "hop": 59, "nfft": 4096, "clip_db": 45.0,
+            "reference": 100.0, "reference_scope": "recording", "doppler_crop": 500.0,
+            "segment": 20.0}"#,
+        ),
+        (
+            "fudan",
+            r#"{"input": "range-doppler", "carrier": 77e9, "frame_rate": 40.0, "segment": 1.0,
+            "stride": 0.5, "size": [64, 64]}"#,
+        ),
+        (
+            "parrad",
+            r#"{"input": "range-doppler", "range_sum": "power", "level": "minmax", "mti": "none",
+            "segment": 3.7, "size": [128, 40]}"#,
+        ),
+        ("dopnet", r#"{"input": "doppler-time", "carrier": 24e9, "segment": 0.0}"#),
+        (
+            "human",
+            r#"{"prf": 2048.0, "carrier": 24.125e9, "window": "hamming", "window_length": 256,
+            "nfft": 256, "hop": 48, "reference": 99.8, "clip_db": 40.0, "resize": "power",
+            "size": [64, 64]}"#,
+        ),
+        (
+            "rotor",
+            r#"{"prf": 32000.0, "carrier": 10e9, "window": "hamming", "window_length": 64, "nfft": 64,
+            "hop": 32, "mti": "none", "reference": 99.8, "clip_db": 40.0, "size": [64, 64]}"#,
+        ),
+    ];
+    for (name, wanted) in numbers {
+        let found = serde_json::to_value(presets::preset(name).unwrap()).unwrap();
+        let wanted: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(wanted).unwrap();
+        for (key, value) in wanted {
+            assert_eq!(found[&key], value, "{name}.{key}");
+        }
+    }
+    let parrad = presets::preset("parrad").unwrap();
+    assert_eq!(parrad.samples(parrad.segment), 40);
     let t = presets::preset("glasgow").unwrap();
     let axes = t.axes(t.nfft);
     // 64 bins of 1000/256 Hz either side, and half a bin beyond.

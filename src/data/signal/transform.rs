@@ -68,6 +68,18 @@ pub enum Level {
     Minmax,
 }
 
+/// What the reference of decibels is taken of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReferenceScope {
+    /// The finished image: each has its own.
+    #[default]
+    Image,
+    /// The whole recording before it is cropped and cut, the same for all its images: a still moment
+    /// stays dark.
+    Recording,
+}
+
 /// From a signal to an image. Presets are starting points: see [`presets`](super::presets).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -102,15 +114,17 @@ pub struct Transform {
     pub nfft: usize,
     /// Doppler frequencies kept, plus and minus, Hz; 0: all.
     pub doppler_crop: f64,
-    /// Positive Doppler is up; true turns the axis around (conjugate signals).
+    /// Positive Doppler is up; true turns the axis around: of a signal each frequency becomes its
+    /// negative, as if it were conjugate; of finished rows the first becomes the last.
     pub flip: bool,
     /// Seconds of an image; 0: one image a recording, whatever its length.
     pub segment: f64,
     /// Seconds from one image to the next; 0: as long as the segment.
     pub stride: f64,
     pub level: Level,
-    /// The percentile of the image's decibels that becomes level 1: 100 is its maximum.
+    /// The percentile of the decibels that becomes level 1: 100 is their maximum.
     pub reference: f64,
+    pub reference_scope: ReferenceScope,
     /// Level 0 lies this many decibels below the reference.
     pub clip_db: f64,
     pub resize: Resize,
@@ -144,6 +158,7 @@ impl Default for Transform {
             stride: 0.0,
             level: Level::Db,
             reference: 100.0,
+            reference_scope: ReferenceScope::Image,
             clip_db: 40.0,
             resize: Resize::Power,
             size: [64, 64],

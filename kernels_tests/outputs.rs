@@ -1,0 +1,54 @@
+//! Where results go: nothing is computed for a folder that cannot be made, nothing is written over, and
+//! nothing that was asked for is ignored.
+
+use super::Place;
+use std::fs;
+
+/// Samples are more than a picture shows, and are all kept; a folder that cannot be made is told before
+/// the first of a million.
+#[test]
+fn samples_outnumber_their_picture() {
+    let place = Place::new("samples");
+    let brief = "--set train.steps=1 --set train.warmup=0 --set train.lanes=1";
+    place.train(&format!("vqvae tiny.toml --data synth:rotor --out vq {brief}")).expect(0, &[]);
+    let tokens = format!("diffusion tiny.toml --tokenizer vq --data synth:rotor --out d {brief}");
+    place.train(&tokens).expect(0, &[]);
+    let sample = |n: &str, out: &str| {
+        let args = ["sample", "d", "--n", n, "--steps", "1", "--out", out, "--device", "cpu"];
+        place.run(&args)
+    };
+    sample("300", "out").expect(0, &[]);
+    let info = place.run(&["data", "info", "out/samples.npz", "--json"]).expect(0, &[]).out;
+    let info: serde_json::Value = serde_json::from_str(&info).unwrap();
+    assert_eq!(info["images"], 300);
+    let file = fs::File::open(place.path("out/grid.png")).unwrap();
+    let picture = png::Decoder::new(std::io::BufReader::new(file)).read_info().unwrap();
+    // 16 by 16 images of 32 pixels, doubled, two between them.
+    let side = 16 * 64 + 15 * 2;
+    assert_eq!((picture.info().width, picture.info().height), (side, side));
+
+    fs::write(place.path("file"), b"here already").unwrap();
+    sample("1000000", "file").expect(5, &["cannot create the folder"]);
+    assert_eq!(place.read("file"), b"here already");
+}
+
+#[test]
+fn conversions_ignore_nothing_and_keep_their_input() {
+    let place = Place::new("convert");
+    place.run(&["data", "synth", "--n", "6", "--size", "32", "--out", "x.npz"]).expect(0, &[]);
+    fs::create_dir(place.path("sub")).unwrap();
+    let before = place.read("x.npz");
+    let same = place.run(&["data", "convert", "x.npz", "--gray", "--out", "sub/../x.npz"]);
+    same.expect(2, &["the output exists"]);
+    place.run(&["data", "convert", "x.npz", "--gray"]).expect(2, &["the output exists"]);
+    assert_eq!(place.read("x.npz"), before);
+    let convert = |more: &[&str]| {
+        place.run(&[&["data", "convert", "x.npz", "--out", "y.npz"], more].concat())
+    };
+    convert(&["--array", "x"]).expect(2, &["--array", "--preset"]);
+    convert(&["--set", "train.lr=1"]).expect(2, &["does not look at train.lr", "data.norm"]);
+    convert(&["--set", "data.augment.gain_db=1"]).expect(2, &["does not look at data.augment"]);
+    convert(&["--set", "data.signal.hopp=1"]).expect(2, &["hopp"]);
+    assert!(!place.path("y.npz").exists());
+    convert(&["--set", "data.size=[16,16]"]).expect(0, &["6 images of 16 x 16"]);
+}
