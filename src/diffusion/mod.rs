@@ -7,6 +7,7 @@
 
 pub mod baseline;
 pub mod sampler;
+pub mod process;
 mod schedule;
 
 pub use schedule::{Schedule, stratified_times};

@@ -71,6 +71,7 @@ pub mod norm_param_grad;
 pub mod normalise_rows;
 pub mod philox;
 pub mod pixel_loss;
+pub mod posterior_loss;
 pub mod power_pool;
 mod real;
 pub mod ring_write;
@@ -271,6 +272,8 @@ pub fn registry() -> Vec<Entry> {
         Entry { name: "attention_bwd_kv", cases: attention_bwd::kv_cases },
         Entry { name: "attention_bwd_q", cases: attention_bwd::q_cases },
         Entry { name: "softmax_rows", cases: softmax_rows::cases },
+        Entry { name: "posterior_loss", cases: posterior_loss::cases },
+        Entry { name: "posterior_loss_bwd", cases: posterior_loss::bwd_cases },
         Entry { name: "softmax_ce", cases: softmax_ce::cases },
         Entry { name: "softmax_ce_bwd", cases: softmax_ce::bwd_cases },
         Entry { name: "upsample2x", cases: upsample2x::cases },
