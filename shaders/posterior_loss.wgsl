@@ -10,10 +10,10 @@ struct Dims { rows: u32 }
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<storage, read> truth: array<u32>;
 @group(0) @binding(2) var<storage, read> seen: array<u32>;
-@group(0) @binding(3) var<storage, read> noise: array<Noise>;
+@group(0) @binding(3) var<storage, read> noise: array<f32>;
 @group(0) @binding(4) var<storage, read_write> value: array<f32>;
 @group(0) @binding(5) var<storage, read_write> loss: array<f32>;
-@group(0) @binding(6) var<storage, read_write> stats: array<vec2<f32>>;
+@group(0) @binding(6) var<storage, read_write> stats: array<f32>;
 
 @compute @workgroup_size(WG)
 fn main(
@@ -31,7 +31,7 @@ fn main(
     if row >= dims.rows {
         return;
     }
-    let n = noise[row / LEN];
+    let n = noise_of(row / LEN);
     let x = seen[row];
     let j = truth[row];
 
@@ -80,6 +80,7 @@ fn main(
         }
         value[row] = v;
         loss[row] = n.bound * v + n.auxiliary * entropy;
-        stats[row] = vec2(lse, total);
+        stats[2u * row] = lse;
+        stats[2u * row + 1u] = total;
     }
 }

@@ -8,8 +8,8 @@ struct Dims { rows: u32 }
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<storage, read> truth: array<u32>;
 @group(0) @binding(2) var<storage, read> seen: array<u32>;
-@group(0) @binding(3) var<storage, read> noise: array<Noise>;
-@group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>;
+@group(0) @binding(3) var<storage, read> noise: array<f32>;
+@group(0) @binding(4) var<storage, read> stats: array<f32>;
 @group(0) @binding(5) var<storage, read> dloss: array<f32>;
 @group(0) @binding(6) var<storage, read_write> dlogits: array<f32>;
 
@@ -29,11 +29,11 @@ fn main(
     if row >= dims.rows {
         return;
     }
-    let n = noise[row / LEN];
+    let n = noise_of(row / LEN);
     let x = seen[row];
     let j = truth[row];
-    let lse = stats[row].x;
-    let total = stats[row].y;
+    let lse = stats[2u * row];
+    let total = stats[2u * row + 1u];
     let certain = is_certain(n, x);
     let first = n.first != 0.0;
     let weight = row_weight(x);

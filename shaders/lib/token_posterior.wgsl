@@ -12,6 +12,15 @@ struct Noise {
     first: f32,
 }
 
+// The kernel declares `noise: array<f32>`, the words of Noise sample by sample.
+fn noise_of(sample: u32) -> Noise {
+    let at = sample * 10u;
+    return Noise(
+        noise[at], noise[at + 1u], noise[at + 2u], noise[at + 3u], noise[at + 4u],
+        noise[at + 5u], noise[at + 6u], noise[at + 7u], noise[at + 8u], noise[at + 9u],
+    );
+}
+
 fn is_masked(x: u32) -> bool { return x == K; }
 
 // A code that is seen and cannot have been another one: nothing to learn of the step.

@@ -6,8 +6,8 @@
 //! (2406.04329).
 
 pub mod baseline;
-pub mod sampler;
 pub mod process;
+pub mod sampler;
 mod schedule;
 
 pub use schedule::{Schedule, stratified_times};

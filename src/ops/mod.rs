@@ -19,6 +19,7 @@ mod mean;
 mod mse;
 mod normalise;
 mod pixel_loss;
+mod posterior_loss;
 mod quantise;
 mod rotate;
 mod scale_by;
@@ -47,6 +48,7 @@ pub use mean::{hinge, mean};
 pub use mse::{mse, sum_of_squared_errors};
 pub use normalise::{normalise_rows, normalise_state};
 pub use pixel_loss::pixel_loss;
+pub use posterior_loss::posterior_loss;
 pub use quantise::{
     Nearest, code_sums, ema_codebook, ema_counts, nearest_code, nearest_code_cosine,
     straight_through,
