@@ -4,7 +4,8 @@ use crate::device;
 use crate::engine;
 use crate::fixtures::{Fixture, cases, folder};
 use crate::rig::{Rig, U, ok};
-use vqforge::diffusion::process::{Chain, Marginal};
+use vqforge::diffusion::Chain;
+use vqforge::diffusion::process::Marginal;
 use vqforge::ops;
 
 const STEPS: usize = 100;

@@ -36,6 +36,7 @@ pub mod conv2d_wgrad;
 pub mod conv_shape;
 mod coop;
 pub mod copy;
+pub mod corrupt_tokens;
 pub mod cpu;
 mod delegate;
 pub mod draw_tokens;
@@ -313,6 +314,7 @@ pub fn registry() -> Vec<Entry> {
         Entry { name: "adamw", cases: adamw::cases },
         Entry { name: "ring_write", cases: ring_write::cases },
         Entry { name: "philox", cases: philox::cases },
+        Entry { name: "corrupt_tokens", cases: corrupt_tokens::cases },
         Entry { name: "mask_tokens", cases: mask_tokens::cases },
         Entry { name: "draw_tokens", cases: draw_tokens::cases },
         Entry { name: "fsq", cases: fsq::cases },

@@ -2,7 +2,8 @@
 
 use super::expect_elements;
 use crate::error::Result;
-use crate::kernels::posterior_loss::{NOISE, PosteriorLoss, PosteriorLossBwd, TokenRows};
+pub use crate::kernels::posterior_loss::NOISE;
+use crate::kernels::posterior_loss::{PosteriorLoss, PosteriorLossBwd, TokenRows};
 use crate::kernels::scale_by::ScaleBy;
 use crate::kernels::sum_all::SumOp;
 use crate::tape::{Act, Idx, Tape};
