@@ -35,7 +35,7 @@ pub struct Args {
     /// Network evaluations; default: the sampler's own
     #[arg(long, value_parser = between(1, 4095))]
     steps: Option<usize>,
-    /// ancestral or maskgit
+    /// ancestral, maskgit, first-hitting, halton or remdm
     #[arg(long, default_value = "ancestral")]
     sampler: String,
     /// Above 1: more varied, below 1: more typical

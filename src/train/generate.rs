@@ -80,8 +80,10 @@ impl Generator {
     /// Steps where the user gives none.
     pub fn default_steps(&self, sampler: Sampler) -> usize {
         match &self.corruption {
-            Corruption::Masked(_) => sampler.default_steps(),
-            Corruption::Chain(chain) => sampler.default_steps().min(chain.steps()),
+            Corruption::Masked(_) => sampler.default_steps(self.grid.tokens()),
+            Corruption::Chain(chain) => {
+                sampler.default_steps(self.grid.tokens()).min(chain.steps())
+            }
         }
     }
 
@@ -109,6 +111,7 @@ impl Generator {
             steps: how.steps,
             samples: self.n,
             length: self.grid.tokens(),
+            cols: self.grid.cols,
             mask: self.grid.codes as u32,
             seed: how.seed,
             first: how.first,
