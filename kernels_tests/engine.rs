@@ -26,7 +26,7 @@ pub const BATCH: usize = 12;
 const SIDE: usize = 8;
 const CODES: usize = 7;
 const CODE_LEN: usize = 3;
-const GRID: Grid = Grid { rows: 3, cols: 4, codes: 11, classes: 3 };
+const GRID: Grid = Grid { rows: 3, cols: 4, codes: 11, classes: 3, times: 0 };
 
 /// The models under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

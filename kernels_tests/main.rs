@@ -11,6 +11,7 @@ mod coverage;
 mod cross_compile;
 mod custom_op;
 mod device;
+mod diffusion_fixtures;
 mod digit_fixtures;
 mod discriminator;
 mod engine;

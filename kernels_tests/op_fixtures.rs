@@ -168,6 +168,7 @@ fn activation(json: &Value) -> Option<Rig> {
         "gelu_sigmoid1702" => Activation::GeluSigmoid,
         "relu" => Activation::Relu,
         "leaky_relu_0.2" => Activation::LeakyRelu,
+        "gelu_erf" => Activation::Gelu,
         _ => return None,
     };
     let mut rig = Rig::default();

@@ -22,3 +22,7 @@ fn df(v: Element) -> Element { return relu_slope(v); }
 fn f(v: Element) -> Element { return leaky_relu(v); }
 fn df(v: Element) -> Element { return leaky_relu_slope(v); }
 #endif
+#if OP == 5
+fn f(v: Element) -> Element { return gelu(v); }
+fn df(v: Element) -> Element { return gelu_slope(v); }
+#endif

@@ -140,7 +140,7 @@ impl Demo<'_> {
             self.console.progress(&format!("generated {} images", round * batch));
             let how = Request {
                 sampler: Sampler::Ancestral,
-                steps: Sampler::Ancestral.default_steps(),
+                steps: opened.generator.default_steps(Sampler::Ancestral),
                 guidance: GUIDANCE,
                 temperature: 1.0,
                 seed: 0,

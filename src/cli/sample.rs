@@ -7,6 +7,7 @@ use vqforge::config::Config;
 use vqforge::data::Dataset;
 use vqforge::data::provenance::Provenance;
 use vqforge::data::write::{to_u8, write_npy, write_npz};
+use vqforge::diffusion::Corruption;
 use vqforge::diffusion::sampler::Sampler;
 use vqforge::error::{Error, Result};
 use vqforge::model::denoiser::Grid;
@@ -34,7 +35,7 @@ pub struct Args {
     /// Network evaluations; default: the sampler's own
     #[arg(long, value_parser = between(1, 4095))]
     steps: Option<usize>,
-    /// ancestral or maskgit
+    /// ancestral, maskgit, first-hitting, halton or remdm
     #[arg(long, default_value = "ancestral")]
     sampler: String,
     /// Above 1: more varied, below 1: more typical
@@ -82,7 +83,8 @@ pub fn open(run: &Path, n: usize, device: &DeviceArgs, console: &mut Console) ->
     let config = Config::parse("checkpoint", snapshot.meta("config")?, &[])?;
     let parsed: [usize; 4] = parse(&snapshot, "grid")?;
     let [rows, cols, codes, classes] = parsed;
-    let grid = Grid { rows, cols, codes, classes };
+    let times = Corruption::new(&config.diffusion, codes)?.times();
+    let grid = Grid { rows, cols, codes, classes, times };
     let class_names: Vec<String> = parse(&snapshot, "class_names")?;
     // Registers the parameters; the generator records its own tape against them.
     let (mut tape, mut table) = (Tape::new(), ParamTable::default());
@@ -138,7 +140,7 @@ pub fn run(args: &Args) -> Result<()> {
         let classes: Vec<u32> = (0..batch).map(|i| chunk[i.min(chunk.len() - 1)]).collect();
         let how = Request {
             sampler,
-            steps: args.steps.unwrap_or(sampler.default_steps()),
+            steps: args.steps.unwrap_or(opened.generator.default_steps(sampler)),
             guidance: args.guidance,
             temperature: args.temperature,
             seed: args.seed,

@@ -36,6 +36,7 @@ pub mod conv2d_wgrad;
 pub mod conv_shape;
 mod coop;
 pub mod copy;
+pub mod corrupt_tokens;
 pub mod cpu;
 mod delegate;
 pub mod draw_tokens;
@@ -71,6 +72,7 @@ pub mod norm_param_grad;
 pub mod normalise_rows;
 pub mod philox;
 pub mod pixel_loss;
+pub mod posterior_loss;
 pub mod power_pool;
 mod real;
 pub mod ring_write;
@@ -271,6 +273,8 @@ pub fn registry() -> Vec<Entry> {
         Entry { name: "attention_bwd_kv", cases: attention_bwd::kv_cases },
         Entry { name: "attention_bwd_q", cases: attention_bwd::q_cases },
         Entry { name: "softmax_rows", cases: softmax_rows::cases },
+        Entry { name: "posterior_loss", cases: posterior_loss::cases },
+        Entry { name: "posterior_loss_bwd", cases: posterior_loss::bwd_cases },
         Entry { name: "softmax_ce", cases: softmax_ce::cases },
         Entry { name: "softmax_ce_bwd", cases: softmax_ce::bwd_cases },
         Entry { name: "upsample2x", cases: upsample2x::cases },
@@ -310,6 +314,7 @@ pub fn registry() -> Vec<Entry> {
         Entry { name: "adamw", cases: adamw::cases },
         Entry { name: "ring_write", cases: ring_write::cases },
         Entry { name: "philox", cases: philox::cases },
+        Entry { name: "corrupt_tokens", cases: corrupt_tokens::cases },
         Entry { name: "mask_tokens", cases: mask_tokens::cases },
         Entry { name: "draw_tokens", cases: draw_tokens::cases },
         Entry { name: "fsq", cases: fsq::cases },

@@ -21,15 +21,18 @@ pub enum Activation {
     Relu,
     /// x above 0, 0.2 x below.
     LeakyRelu,
+    /// GELU itself: x Phi(x), Phi the law of the standard normal (Hendrycks & Gimpel 2016).
+    Gelu,
 }
 
 impl Activation {
-    pub const ALL: [Activation; 5] = [
+    pub const ALL: [Activation; 6] = [
         Activation::Silu,
         Activation::GeluTanh,
         Activation::GeluSigmoid,
         Activation::Relu,
         Activation::LeakyRelu,
+        Activation::Gelu,
     ];
 
     /// The function's name in `shaders/lib/activations.wgsl`; its derivative is `NAME_slope`.
@@ -40,6 +43,7 @@ impl Activation {
             Activation::GeluSigmoid => "gelu_sigmoid",
             Activation::Relu => "relu",
             Activation::LeakyRelu => "leaky_relu",
+            Activation::Gelu => "gelu",
         }
     }
 
@@ -57,6 +61,7 @@ impl Activation {
                     T::of(LEAK.into()) * x
                 }
             }
+            Activation::Gelu => x * normal_law(x),
         }
     }
 
@@ -90,6 +95,10 @@ impl Activation {
                     T::of(LEAK.into())
                 }
             }
+            Activation::Gelu => {
+                let density = (-(T::of(0.5) * x * x)).exp() * T::of(0.5 * SQRT_2_PI);
+                normal_law(x) + x * density
+            }
         }
     }
 }
@@ -103,6 +112,22 @@ const SQRT_2_PI: f64 = 0.797_884_560_802_865_4;
 #[inline(always)]
 fn gelu_inner<T: Real>(x: T) -> T {
     T::of(2.0 * SQRT_2_PI) * (x + T::of(0.044715) * x * x * x)
+}
+
+/// Phi(x) = (1 + erf(x / sqrt 2)) / 2.
+fn normal_law<T: Real>(x: T) -> T {
+    T::of(0.5) * (T::one() + (T::of(std::f64::consts::FRAC_1_SQRT_2) * x).erf())
+}
+
+/// Phi(x), as a loop can be vectorised over it.
+#[inline(always)]
+fn normal_law_f32(x: f32) -> f32 {
+    0.5 * (1.0 + math::erf(std::f32::consts::FRAC_1_SQRT_2 * x))
+}
+
+#[inline(always)]
+fn gelu_slope(x: f32) -> f32 {
+    normal_law_f32(x) + x * math::exp(-0.5 * x * x) * (0.5 * SQRT_2_PI) as f32
 }
 
 #[inline(always)]
@@ -145,6 +170,7 @@ pub(super) fn apply(op: Activation, y: &mut [f32]) {
         Activation::GeluSigmoid => map(y, |x| x * math::sigmoid(1.702 * x)),
         Activation::Relu => map(y, |x| if x < 0.0 { 0.0 } else { x }),
         Activation::LeakyRelu => map(y, |x| leaky_relu_slope(x) * x),
+        Activation::Gelu => map(y, |x| x * normal_law_f32(x)),
     }
 }
 
@@ -157,6 +183,7 @@ pub(super) fn apply_slope(op: Activation, y: &mut [f32]) {
         Activation::GeluSigmoid => map(y, gelu_sigmoid_slope),
         Activation::Relu => map(y, relu_slope),
         Activation::LeakyRelu => map(y, leaky_relu_slope),
+        Activation::Gelu => map(y, gelu_slope),
     }
 }
 
@@ -178,6 +205,7 @@ fn slope_f32(op: Activation, accum: bool, x: &[f32], dy: &[f32], dx: &mut [f32])
         Activation::GeluSigmoid => map(accum, x, dy, dx, gelu_sigmoid_slope),
         Activation::Relu => map(accum, x, dy, dx, relu_slope),
         Activation::LeakyRelu => map(accum, x, dy, dx, leaky_relu_slope),
+        Activation::Gelu => map(accum, x, dy, dx, gelu_slope),
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! x = token + row + column embedding; each block x += Attn(AdaLN(x)), x += MLP(AdaLN(x)), where the
 //! adaptive layer norm takes scale and shift from the class embedding (index `classes` is the
-//! learnable null class). No time conditioning: with an absorbing mask the number of masked tokens
-//! says what time it is (2406.07524, section 3.4).
+//! learnable null class). With an absorbing mask in continuous time there is no time conditioning: the
+//! number of masked tokens says what time it is (2406.07524, section 3.4). In a chain of steps the
+//! embedding of the step is added to that of the class.
 
 use super::Scope;
 use super::layers::{Init, layer_norm, linear, mlp};
@@ -24,6 +25,8 @@ pub struct Grid {
     pub codes: usize,
     /// Class `classes` is the null class.
     pub classes: usize,
+    /// Times that are told apart; 0: the network is not told.
+    pub times: usize,
 }
 
 impl Grid {
@@ -32,7 +35,11 @@ impl Grid {
     }
 }
 
-/// tokens [batch * rows * cols] in 0..=K, class [batch] in 0..=classes -> logits [batch, L, K].
+/// Name of the input [batch] with the step of every sample, below `times`.
+pub const TIME: &str = "time";
+
+/// tokens [batch * rows * cols] in 0..=K, class [batch] in 0..=classes -> logits [batch, L, K]. Where times
+/// are told apart there is an input [`TIME`].
 pub fn logits(
     s: &mut Scope<'_>,
     config: &Denoiser,
@@ -59,7 +66,13 @@ pub fn logits(
     let positions = ops::add(s.tape, rows, cols)?;
     let mut x = ops::add_repeated(s.tape, x, positions)?;
 
-    let condition = ops::embedding(s.tape, class, class_table)?;
+    let mut condition = ops::embedding(s.tape, class, class_table)?;
+    if grid.times > 0 {
+        let time_table = s.param("time_emb.weight", &[grid.times, width], normal(), false)?;
+        let time = s.tape.input_idx(TIME, &[batch])?;
+        let time = ops::embedding(s.tape, time, time_table)?;
+        condition = ops::add(s.tape, condition, time)?;
+    }
     let condition = ops::activation(s.tape, condition, Activation::Silu)?;
     for i in 0..config.layers {
         x = s.at(format!("transformer_blocks.{i}")).region(|mut s| {

@@ -17,8 +17,10 @@ mod layer_norm;
 mod linear;
 mod mean;
 mod mse;
+mod mul;
 mod normalise;
 mod pixel_loss;
+mod posterior_loss;
 mod quantise;
 mod rotate;
 mod scale_by;
@@ -45,8 +47,10 @@ pub use layer_norm::{layer_norm, layer_norm_affine, layer_norm_modulated};
 pub use linear::linear;
 pub use mean::{hinge, mean};
 pub use mse::{mse, sum_of_squared_errors};
+pub use mul::mul;
 pub use normalise::{normalise_rows, normalise_state};
 pub use pixel_loss::pixel_loss;
+pub use posterior_loss::{NOISE, posterior_loss};
 pub use quantise::{
     Nearest, code_sums, ema_codebook, ema_counts, nearest_code, nearest_code_cosine,
     straight_through,
@@ -55,7 +59,7 @@ pub use rotate::rotate;
 pub use scale_by::scale_by;
 pub use spectral::{log_spectral_distance, power_pool, spectral_distance};
 pub use sub::sub;
-pub use tokens::{draw_tokens, mask_tokens};
+pub use tokens::{corrupt_tokens, draw_tokens, mask_tokens};
 pub use upsample::upsample2x;
 
 use crate::error::{Error, Result};

@@ -2,6 +2,7 @@
 
 use super::expect_elements;
 use crate::error::Result;
+use crate::kernels::corrupt_tokens::CorruptTokens;
 use crate::kernels::draw_tokens::DrawTokens;
 use crate::kernels::mask_tokens::MaskTokens;
 use crate::tape::{Act, Idx, Tape};
@@ -27,6 +28,24 @@ pub fn mask_tokens(
         &[codes.into(), masked.into(), weight.into(), tokens.into(), weights.into()],
     )?;
     Ok((tokens, weights))
+}
+
+/// codes [samples * length] and the noise of every sample [samples, 10]
+/// ([`words`](crate::diffusion::process::Step::words)) -> a draw of x_t, in 0..=`count` codes, the mask last.
+pub fn corrupt_tokens(
+    tape: &mut Tape,
+    codes: Idx,
+    noise: Act,
+    length: usize,
+    count: usize,
+) -> Result<Idx> {
+    tape.begin_op("corrupt_tokens");
+    let samples = tape.shape(noise).rows();
+    expect_elements("corrupt_tokens", "codes", tape.shape(codes), samples * length)?;
+    let tokens = tape.temp_idx(&[samples * length])?;
+    let kernel = CorruptTokens { samples, length, codes: count };
+    tape.launch(kernel, &[codes.into(), noise.into(), tokens.into()])?;
+    Ok(tokens)
 }
 
 /// logits [2 rows, k], the unconditional branch first -> one draw a row from the guided distribution

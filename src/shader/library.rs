@@ -44,6 +44,7 @@ const FRAGMENTS: &[(&str, &str)] = fragments![
     "silu",
     "step",
     "subgroup",
+    "token_posterior",
     "unit_interval",
     "workgroup_argmin",
     "workgroup_max",

@@ -5,22 +5,24 @@ use super::codes::Tokenizer;
 use super::generate::{Generator, Request};
 use super::session::Numbers;
 use super::{Console, Job, Material, RunFolder, Session, optimiser};
-use crate::config::Config;
+use crate::config::{Config, Diffusion, Process};
 use crate::data::batches::BatchOrder;
 use crate::device::Device;
 use crate::device::tuner::Table;
 use crate::diffusion::baseline::NeighbourModel;
 use crate::diffusion::sampler::Sampler;
-use crate::diffusion::{Schedule, stratified_times};
+use crate::diffusion::{Chain, Corruption, Schedule, stratified_times};
 use crate::error::{Error, Result};
 use crate::kernels::StepScalars;
 use crate::model::Scope;
-use crate::model::denoiser::{self, Grid};
+use crate::model::denoiser::{self, Grid, TIME};
 use crate::ops;
+use crate::ops::NOISE;
 use crate::plan::{Options, ParamTable, Plan, Store, Weights};
 use crate::report::{Colormap, Grid as Sheet, write_png};
 use crate::rng::{Rng, Stream};
 use crate::tape::{Act, Tape};
+use std::f64::consts::LN_2;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -35,6 +37,7 @@ pub struct DiffusionJob {
     data: Arc<Material>,
     tokenizer: Tokenizer,
     grid: Grid,
+    corruption: Corruption,
     /// Codes of every image.
     codes: Vec<u32>,
     order: BatchOrder,
@@ -54,17 +57,24 @@ impl std::fmt::Debug for DiffusionJob {
     }
 }
 
-/// Records the loss of a micro-batch: inputs `codes`, `class`, `mask_probability` and `weight`, the
-/// last two one number a sample.
+/// Records the loss of a micro-batch: the mean over its tokens and the bound's part of each, in nats.
+/// Inputs are `codes`, `class`, and one number a sample of `mask_probability` and `weight`, or in a chain
+/// ten of `noise`.
 fn record_loss(s: &mut Scope<'_>, config: &Config, grid: Grid, batch: usize) -> Result<(Act, Act)> {
     let codes = s.tape.input_idx("codes", &[batch * grid.tokens()])?;
     let class = s.tape.input_idx("class", &[batch])?;
+    let factor = 1.0 / (batch * grid.tokens()) as f32;
+    if config.diffusion.process != Process::Masked {
+        let noise = s.tape.input("noise", &[batch, NOISE])?;
+        let tokens = ops::corrupt_tokens(s.tape, codes, noise, grid.tokens(), grid.codes)?;
+        let logits = denoiser::logits(s, &config.denoiser, grid, batch, tokens, class)?;
+        return ops::posterior_loss(s.tape, logits, [codes, tokens], noise, [1.0; 2], factor);
+    }
     let masked = s.tape.input("mask_probability", &[batch])?;
     let weight = s.tape.input("weight", &[batch])?;
     let (tokens, weights) =
         ops::mask_tokens(s.tape, codes, masked, weight, grid.tokens(), grid.codes as u32)?;
     let logits = denoiser::logits(s, &config.denoiser, grid, batch, tokens, class)?;
-    let factor = 1.0 / (batch * grid.tokens()) as f32;
     ops::cross_entropy(s.tape, logits, codes, weights, factor)
 }
 
@@ -94,6 +104,8 @@ struct MicroBatch {
     codes: Vec<u32>,
     masked: Vec<f32>,
     weight: Vec<f32>,
+    steps: Vec<u32>,
+    noise: Vec<f32>,
 }
 
 impl MicroBatch {
@@ -103,20 +115,52 @@ impl MicroBatch {
         &mut self,
         codes: &[u32],
         length: usize,
-        schedule: Schedule,
+        how: (&Diffusion, &Corruption),
         store: &mut Store,
         plan: &Plan,
     ) -> Result<()> {
         self.codes.clear();
         self.codes.extend(self.rows.iter().flat_map(|&r| &codes[r as usize * length..][..length]));
+        store.write_u32(plan.input("codes")?, &self.codes)?;
+        store.write_u32(plan.input("class")?, &self.classes)?;
+        match how {
+            (_, Corruption::Masked(schedule)) => self.write_masked(*schedule, store, plan),
+            (settings, Corruption::Chain(chain)) => self.write_steps(settings, chain, store, plan),
+        }
+    }
+
+    /// In continuous time.
+    fn write_masked(&mut self, schedule: Schedule, store: &mut Store, plan: &Plan) -> Result<()> {
         self.masked.clear();
         self.masked.extend(self.times.iter().map(|&t| schedule.masked(t) as f32));
         self.weight.clear();
         self.weight.extend(self.times.iter().map(|&t| schedule.weight(t) as f32));
-        store.write_u32(plan.input("codes")?, &self.codes)?;
-        store.write_u32(plan.input("class")?, &self.classes)?;
         store.write_f32(plan.input("mask_probability")?, &self.masked)?;
         store.write_f32(plan.input("weight")?, &self.weight)
+    }
+
+    /// In a chain of T steps, of which time t in (0, 1] is the ceil(t T)-th; all are drawn alike, so that
+    /// a step's divergence counts T times.
+    fn write_steps(
+        &mut self,
+        settings: &Diffusion,
+        chain: &Chain,
+        store: &mut Store,
+        plan: &Plan,
+    ) -> Result<()> {
+        let all = chain.steps();
+        self.steps.clear();
+        self.steps.extend(self.times.iter().map(|t| ((t * all as f64).ceil() as u32).max(1) - 1));
+        self.noise.clear();
+        for &t in &self.steps {
+            let t = t as usize;
+            let share = if settings.adaptive_auxiliary { 2.0 - t as f64 / all as f64 } else { 1.0 };
+            let auxiliary = settings.auxiliary * share * all as f64;
+            let step = chain.step(t.checked_sub(1), t);
+            self.noise.extend(step.words(all as f64, auxiliary, t == 0));
+        }
+        store.write_u32(plan.input(TIME)?, &self.steps)?;
+        store.write_f32(plan.input("noise")?, &self.noise)
     }
 }
 
@@ -131,7 +175,9 @@ impl DiffusionJob {
     ) -> Result<Self> {
         let (rows, cols) = tokenizer.grid(&data.images)?;
         let k = tokenizer.config.model.num_vq_embeddings;
-        let grid = Grid { rows, cols, codes: k, classes: data.images.classes() };
+        let corruption = Corruption::new(&config.diffusion, k)?;
+        let (classes, times) = (data.images.classes(), corruption.times());
+        let grid = Grid { rows, cols, codes: k, classes, times };
         let order = BatchOrder::new(data.split.train.len(), config.train.batch, config.train.seed)?;
         let length = grid.tokens();
         let pick = |rows: &[u32]| -> Vec<u32> {
@@ -148,6 +194,7 @@ impl DiffusionJob {
             data,
             tokenizer,
             grid,
+            corruption,
             codes,
             order,
             baseline,
@@ -208,6 +255,11 @@ impl DiffusionJob {
         // (image, time index) pairs, filled up with the last one.
         let pairs: Vec<(usize, usize)> =
             (0..test.len()).flat_map(|i| (0..ELBO_TIMES).map(move |j| (i, j))).collect();
+        // A step drawn from a chain stands for all of them; and the last one is not quite the prior.
+        let (counts_for, prior) = match &self.corruption {
+            Corruption::Masked(_) => (1.0, 0.0),
+            Corruption::Chain(chain) => (chain.steps() as f64, chain.prior_divergence()),
+        };
         let mut bits = vec![0.0f64; test.len()];
         let mut batch = MicroBatch::default();
         for (at, chunk) in pairs.chunks(micro).enumerate() {
@@ -224,8 +276,8 @@ impl DiffusionJob {
                 stratified_times(u, ELBO_TIMES, j, 0.0, &mut t);
                 t[0].max(1e-9)
             }));
-            let schedule = Schedule(self.config.diffusion.schedule);
-            batch.write(&self.codes, length, schedule, store, plan)?;
+            let how = (&self.config.diffusion, &self.corruption);
+            batch.write(&self.codes, length, how, store, plan)?;
             let step = StepScalars {
                 seed_lo: ELBO_SEED as u32,
                 sample_base: (at * micro) as u32,
@@ -236,7 +288,8 @@ impl DiffusionJob {
             for (i, &(image, _)) in chunk.iter().enumerate() {
                 let nats: f64 =
                     loss[i * length..(i + 1) * length].iter().map(|&l| f64::from(l)).sum();
-                bits[image] += nats / (length * ELBO_TIMES) as f64 / std::f64::consts::LN_2;
+                let share = counts_for / (length * ELBO_TIMES) as f64;
+                bits[image] += (share * nats + prior / ELBO_TIMES as f64) / LN_2;
             }
         }
         let n = bits.len() as f64;
@@ -255,7 +308,7 @@ impl Job for DiffusionJob {
     }
 
     fn meta(&self) -> Vec<(String, String)> {
-        let Grid { rows, cols, codes, classes } = self.grid;
+        let Grid { rows, cols, codes, classes, .. } = self.grid;
         let names: Vec<_> = (0..classes).map(|c| self.data.images.class_name(c as u32)).collect();
         vec![
             ("grid".into(), serde_json::json!([rows, cols, codes, classes]).to_string()),
@@ -291,7 +344,11 @@ impl Job for DiffusionJob {
         now.rows.extend_from_slice(&self.rows[first..first + micro]);
         let u = Rng::new(seed, Stream::DiffusionTime, step).uniform();
         now.times.resize(micro, 0.0);
-        stratified_times(u, batch, first, self.config.diffusion.t_min, &mut now.times);
+        let t_min = match self.corruption {
+            Corruption::Masked(_) => self.config.diffusion.t_min,
+            Corruption::Chain(_) => 0.0,
+        };
+        stratified_times(u, batch, first, t_min, &mut now.times);
         let null = self.grid.classes as u32;
         now.classes.clear();
         now.classes.extend(now.rows.iter().enumerate().map(|(i, &r)| {
@@ -299,8 +356,8 @@ impl Job for DiffusionJob {
             let dropped = Rng::new(seed, Stream::ClassDrop, sample).uniform();
             if dropped < self.config.denoiser.class_drop { null } else { self.class_of(r) }
         }));
-        let schedule = Schedule(self.config.diffusion.schedule);
-        let written = now.write(&self.codes, self.grid.tokens(), schedule, store, plan);
+        let how = (&self.config.diffusion, &self.corruption);
+        let written = now.write(&self.codes, self.grid.tokens(), how, store, plan);
         self.micro_batch = now;
         written
     }
@@ -340,7 +397,7 @@ impl Job for DiffusionJob {
         let Some(generator) = &mut self.sampling else { return Ok(()) };
         let how = Request {
             sampler: Sampler::Ancestral,
-            steps: Sampler::Ancestral.default_steps(),
+            steps: generator.default_steps(Sampler::Ancestral),
             guidance: GUIDANCE,
             temperature: 1.0,
             seed: self.config.train.seed,

@@ -4,11 +4,11 @@ use super::codes::{Tokenizer, of_one_head};
 use crate::config::Config;
 use crate::device::Device;
 use crate::device::tuner::{Table, Tuner};
-use crate::diffusion::Schedule;
+use crate::diffusion::Corruption;
 use crate::diffusion::sampler::{Run, Sampler, TokenModel};
 use crate::error::{Error, Result};
 use crate::kernels::StepScalars;
-use crate::model::denoiser::{self, Grid};
+use crate::model::denoiser::{self, Grid, TIME};
 use crate::model::quantiser::of_head;
 use crate::model::{Scope, autoencoder};
 use crate::ops;
@@ -35,7 +35,7 @@ pub struct Generator {
     /// Codes a place of the latent grid.
     heads: usize,
     grid: Grid,
-    schedule: Schedule,
+    corruption: Corruption,
     plan: Plan,
     decoder: (Store, Plan),
 }
@@ -73,8 +73,18 @@ impl Generator {
             let image = autoencoder::decode_indices(s, &tokenizer.config, &idx, places)?;
             s.tape.output("image", image)
         })?;
-        let schedule = Schedule(config.diffusion.schedule);
-        Ok(Generator { n, heads, grid, schedule, plan, decoder })
+        let corruption = Corruption::new(&config.diffusion, grid.codes)?;
+        Ok(Generator { n, heads, grid, corruption, plan, decoder })
+    }
+
+    /// Steps where the user gives none.
+    pub fn default_steps(&self, sampler: Sampler) -> usize {
+        match &self.corruption {
+            Corruption::Masked(_) => sampler.default_steps(self.grid.tokens()),
+            Corruption::Chain(chain) => {
+                sampler.default_steps(self.grid.tokens()).min(chain.steps())
+            }
+        }
     }
 
     /// What the tuner chose for the decoder.
@@ -97,15 +107,16 @@ impl Generator {
         store.write_u32(self.plan.input("class")?, &both)?;
         let run = Run {
             sampler: how.sampler,
-            schedule: self.schedule,
+            corruption: &self.corruption,
             steps: how.steps,
             samples: self.n,
             length: self.grid.tokens(),
+            cols: self.grid.cols,
             mask: self.grid.codes as u32,
             seed: how.seed,
             first: how.first,
         };
-        let codes = run.sample(&mut OnDevice { store, plan: &self.plan, how })?;
+        let codes = run.sample(&mut OnDevice { store, plan: &self.plan, how, grid: self.grid })?;
         let (decoder, plan) = &mut self.decoder;
         for head in 0..self.heads {
             let own = of_one_head(&codes, head, self.heads);
@@ -123,12 +134,17 @@ struct OnDevice<'a> {
     store: &'a mut Store,
     plan: &'a Plan,
     how: &'a Request,
+    grid: Grid,
 }
 
 impl TokenModel for OnDevice<'_> {
-    fn draw(&mut self, xt: &[u32], round: u32) -> Result<(Vec<u32>, Vec<f32>)> {
+    fn draw(&mut self, xt: &[u32], round: u32, time: u32) -> Result<(Vec<u32>, Vec<f32>)> {
         let doubled: Vec<u32> = xt.iter().chain(xt).copied().collect();
         self.store.write_u32(self.plan.input("tokens")?, &doubled)?;
+        if self.grid.times > 0 {
+            let samples = doubled.len() / self.grid.tokens();
+            self.store.write_u32(self.plan.input(TIME)?, &vec![time; samples])?;
+        }
         let step = StepScalars {
             // Rounds of different parts of a run draw different numbers.
             step: ((self.how.first as u32) << 12) | round,
