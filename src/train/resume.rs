@@ -2,7 +2,7 @@
 
 use super::Snapshot;
 use crate::config::diff::changes;
-use crate::config::{Config, Family, QuantiserKind, RateSchedule};
+use crate::config::{Config, Family, Process, QuantiserKind, RateSchedule};
 use crate::error::{Error, Result};
 
 /// Keys that decide the shapes of a model, by the kind of run they concern.
@@ -76,7 +76,12 @@ fn unfit(kind: &str, key: &str, old: &Config, new: &Config) -> Option<String> {
         return Some(format!("the checkpoint holds a {part} of other shapes"));
     }
     if kind == "diffusion" {
-        return None;
+        let chain = [old, new].iter().any(|c| c.diffusion.process != Process::Masked);
+        return match key {
+            "diffusion.process" => Some("the checkpoint learned to undo another corruption".into()),
+            "diffusion.steps" if chain => Some("the checkpoint tells other steps apart".into()),
+            _ => None,
+        };
     }
     let switched = |what: &str, weight: fn(&Config) -> f64| {
         let has = if weight(old) > 0.0 { "a" } else { "no" };
@@ -136,6 +141,11 @@ mod tests {
         // The autoencoder's shapes mean nothing to a diffusion run, and the reverse.
         assert!(differences("diffusion", &old, &config(&["quantiser.kind=gradient"])).is_ok());
         assert!(differences("diffusion", &old, &config(&["denoiser.layers=2"])).is_err());
+        assert!(differences("diffusion", &old, &config(&["diffusion.process=uniform"])).is_err());
+        assert!(differences("diffusion", &old, &config(&["diffusion.steps=50"])).is_ok());
+        let chain = config(&["diffusion.process=uniform"]);
+        let other = config(&["diffusion.process=uniform", "diffusion.steps=50"]);
+        assert!(differences("diffusion", &chain, &other).is_err());
         let lines =
             differences("vqvae", &old, &config(&["train.lr=1e-4", "checkpoint.every=5"])).unwrap();
         assert!(lines[0].starts_with("changed: checkpoint.every 60.0 -> 5"), "{lines:?}");
