@@ -18,7 +18,6 @@ const NOT_COVERED: &[(&str, &[&str], &str)] = &[
         "no model here has grouped or dilated transposed convolutions",
     ),
     ("linear", &["bmm"], "batched products have no operation: attention has kernels of its own"),
-    ("activation", &["gelu_erf", "geglu"], "transformers here use the tanh and sigmoid forms"),
     ("activation", &["sigmoid", "tanh", "exp", "softplus"], "not an activation of any model here"),
     (
         "elementwise_reduce",

@@ -2,13 +2,23 @@
 
 use crate::device;
 use crate::engine;
-use crate::fixtures::{Fixture, cases, folder};
+use crate::fixtures::{Fixture, folder};
 use crate::rig::{Rig, U, ok};
+use serde_json::Value;
 use vqforge::diffusion::Chain;
 use vqforge::diffusion::process::Marginal;
 use vqforge::ops;
 
 const STEPS: usize = 100;
+
+/// The recorded losses of VQ-Diffusion: tensors and cases.
+fn recorded() -> (Fixture, Vec<Value>) {
+    let path = folder().join("vq_diffusion_train_loss.json");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let json: Value = serde_json::from_str(&text).expect("json");
+    let cases = json["cases"].as_array().expect("cases").clone();
+    (Fixture::open(&path.with_extension("safetensors")), cases)
+}
 
 fn released(codes: usize) -> Chain {
     ok(Chain::released(codes, STEPS))
@@ -24,8 +34,8 @@ fn is_log_of(p: f64, recorded: f32, place: &str) {
 
 #[test]
 fn tables_of_the_released_chain() {
-    let fixture = Fixture::load("vq_diffusion_train_loss");
-    for case in cases("vq_diffusion_train_loss") {
+    let (fixture, cases) = recorded();
+    for case in cases {
         let name = case["name"].as_str().expect("a name");
         let codes = case["num_classes_incl_mask"].as_u64().expect("a number") as usize - 1;
         let chain = released(codes);
@@ -78,8 +88,8 @@ fn posteriors_of_diffusers() {
 /// derived bound.
 #[test]
 fn the_loss_of_vq_diffusion() {
-    let fixture = Fixture::load("vq_diffusion_train_loss");
-    for case in cases("vq_diffusion_train_loss") {
+    let (fixture, cases) = recorded();
+    for case in cases {
         let name = case["name"].as_str().expect("a name");
         let number = |key: &str| case[key].as_f64().expect("a number");
         let at = |tensor: &str| format!("{name}.{tensor}");

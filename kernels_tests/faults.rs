@@ -11,6 +11,7 @@
 //!
 //! A fault whose text is no longer found is an error, so that the lists follow the code.
 
+mod diffusion;
 mod digits;
 mod forgotten;
 mod planting;

@@ -23,7 +23,7 @@ const MAY_NAME: [(&str, &[&str]); 23] = [
     ("data", &["error", "rng"]),
     ("bench", &["data", "device", "error", "kernels", "report", "shader"]),
     ("diffusion", &["config", "error", "rng"]),
-    ("metrics", &["data", "error", "rng"]),
+    ("metrics", &["config", "data", "error", "rng"]),
     ("report", &["data", "error", "metrics"]),
     ("verdict", &["error", "metrics", "rng"]),
     (
@@ -45,7 +45,7 @@ const MAY_NAME: [(&str, &[&str]); 23] = [
         ],
     ),
     ("compare", &["config", "data", "error", "metrics", "plan", "report", "train", "verdict"]),
-    ("interop", &["config", "data", "error", "model", "plan", "tape", "train"]),
+    ("interop", &["config", "data", "device", "error", "model", "plan", "tape", "train"]),
     ("lib", &[]),
 ];
 
@@ -166,7 +166,8 @@ fn without_tests(code: &str) -> String {
 
 /// Words that are only ever tests.
 fn is_test(path: &Path) -> bool {
-    path.file_stem().is_some_and(|s| s == "tests" || s == "testing")
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    stem == "tests" || stem == "testing" || stem.ends_with("_tests")
 }
 
 /// The module of the library a file belongs to.

@@ -45,5 +45,6 @@ mod snapshot;
 mod timing;
 mod tuner;
 mod vq_fixtures;
+mod vq_transformer;
 mod vqmodel;
 mod walk;

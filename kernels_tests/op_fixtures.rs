@@ -160,8 +160,32 @@ fn linear(json: &Value) -> Option<Rig> {
     Some(rig)
 }
 
+/// A linear layer to twice the width, the first half times the GELU of the second.
+fn geglu(case: &Case<'_>) -> Rig {
+    let mut rig = Rig::default();
+    let x = rig.leaf("x", &case.shape("x"), case.f32("x"));
+    let [wide, input] = case.shape("w")[..] else { panic!("two dimensions") };
+    let weights = |tensor: &str| case.fixture.weights(&case.key(tensor));
+    let weight = rig.param("w", &[input, wide], weights("w"));
+    let bias = rig.param("b", &[wide], case.f32("b"));
+    let (tape, half) = (&mut rig.tape, wide / 2);
+    let both = ok(ops::linear(tape, x, weight, Some(bias)));
+    let [value, gate] = [0, half].map(|at| ok(ops::slice_columns(tape, both, at, half)));
+    let gate = ok(ops::activation(tape, gate, Activation::Gelu));
+    let y = ok(ops::mul(tape, value, gate));
+    rig.finish(y, case.f32("gy"), &[]);
+    rig.expect("gw", weights("gw"), case.torch("gw"));
+    for tensor in ["y", "gx", "gb"] {
+        rig.expect(tensor, case.f32(tensor), case.torch(tensor));
+    }
+    rig
+}
+
 fn activation(json: &Value) -> Option<Rig> {
     let case = Case::of("activation", json);
+    if case.name() == "geglu" {
+        return Some(geglu(&case));
+    }
     let op = match case.name() {
         "silu" => Activation::Silu,
         "gelu_tanh" => Activation::GeluTanh,

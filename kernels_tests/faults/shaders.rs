@@ -1,5 +1,6 @@
 //! Faults in the text of shaders, run in this process.
 
+use super::diffusion::DIFFUSION;
 use super::digits::DIGITS;
 use super::studio::STUDIO;
 use super::variants::VARIANTS;
@@ -54,7 +55,7 @@ pub(super) const fn in_variant(
     Fault { name, kernels, variant, text, fault }
 }
 
-/// With [`DIGITS`] and [`STUDIO`] at least one for every kernel. [`super::sweeps`] plants more in all of them, and
+/// With [`DIFFUSION`], [`DIGITS`] and [`STUDIO`] at least one for every kernel. [`super::sweeps`] plants more in all of them, and
 /// variants have their own: [`VARIANTS`].
 const FAULTS: &[Fault] = &[
     fault(
@@ -383,7 +384,7 @@ pub(super) fn planted_cases(f: &Fault, kernel: &str, caps: &Caps) -> impl Iterat
 }
 
 pub(super) fn all() -> impl Iterator<Item = &'static Fault> {
-    FAULTS.iter().chain(DIGITS).chain(STUDIO).chain(VARIANTS)
+    FAULTS.iter().chain(DIFFUSION).chain(DIGITS).chain(STUDIO).chain(VARIANTS)
 }
 
 #[test]

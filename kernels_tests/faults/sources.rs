@@ -166,8 +166,8 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "second gradient of a parameter overwrites the first",
         edits: &[(
             "src/tape/backward.rs",
-            "return Target { value: known, accum: true, init: None };",
-            "return Target { value: known, accum: !{on}, init: None };",
+            "return Some(Target { value: known, accum: true, init: None });",
+            "return Some(Target { value: known, accum: !{on}, init: None });",
         )],
         test: ("kernels", "gradients::operations::shared_parameters"),
     },

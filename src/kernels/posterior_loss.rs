@@ -578,10 +578,15 @@ pub fn cases() -> Vec<Case> {
     for size in SIZES {
         let (samples, length, codes) = size;
         let [truth, seen] = tokens(samples, length, codes);
-        let mut fills = vec![Fill::normal(), truth, seen, Fill::F32(noises(samples, codes))];
-        fills.extend([Fill::Poison, Fill::Poison, Fill::Poison]);
-        let name = format!("{samples} x {length} x {codes}");
-        cases.push(Case::new(name, PosteriorLoss { of: of(size) }, fills));
+        // Logits this far apart have probabilities that f32 cannot hold.
+        for (data, std) in [("", 1.0), (" extreme", 60.0)] {
+            let logits = Fill::Normal { mean: 0.0, std };
+            let noise = Fill::F32(noises(samples, codes));
+            let mut fills = vec![logits, truth.clone(), seen.clone(), noise];
+            fills.extend([Fill::Poison, Fill::Poison, Fill::Poison]);
+            let name = format!("{samples} x {length} x {codes}{data}");
+            cases.push(Case::new(name, PosteriorLoss { of: of(size) }, fills));
+        }
     }
     cases
 }
