@@ -159,7 +159,8 @@ mod tests {
     }
 
     /// Marginals are the products of the steps, and posteriors of any stride Bayes' rule on whole
-    /// matrices. Errors are roundings of up to 20 products, divided by probabilities.
+    /// matrices. Errors are roundings of up to 20 products over a chance of 1e-6 / 5 in all:
+    /// 20 2^-53 / 2e-7.
     #[test]
     fn posteriors_are_those_of_bayes() {
         let k = 5;
@@ -171,9 +172,9 @@ mod tests {
                 let between = product(&chain, s, t);
                 let step = chain.step(s.checked_sub(1), t - 1);
                 for state in 0..=k {
-                    for code in 0..k {
+                    for (code, row) in late.iter().enumerate().take(k) {
                         let q = chain.marginal(Some(t - 1)).of(state, code, k);
-                        assert!((q - late[code][state]).abs() < 1e-14, "{q} {}", late[code][state]);
+                        assert!((q - row[state]).abs() < 1e-14, "{q} {}", row[state]);
                     }
                     // The model: x_s by x_0 ~ p, x_0 given x_t.
                     let mut got = [0.0; 6];
@@ -197,7 +198,7 @@ mod tests {
             }
         }
         println!("largest difference {worst:e}");
-        assert!(worst < 1e-9, "{worst:e}");
+        assert!(worst < 1.2e-8, "{worst:e}");
     }
 
     /// With the true p(x_0 | x_t) and the true law of x_T as prior, the bound of a chain of T steps is the

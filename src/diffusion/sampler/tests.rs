@@ -243,8 +243,8 @@ fn remasking_law(schedule: NoiseSchedule, steps: usize, eta: f64) -> [[f64; 3]; 
         let sigma = if alpha_t > 0.0 { eta.min((1.0 - alpha_s) / alpha_t) } else { 0.0 };
         let reveal = (alpha_s - (1.0 - sigma) * alpha_t) / (1.0 - alpha_t);
         let mut next = [[0.0; 4]; 4];
-        for a in 0..4 {
-            for b in 0..4 {
+        for (a, row) in now.iter().enumerate() {
+            for (b, chance) in row.iter().enumerate() {
                 // p(x0 | state) of either token.
                 let given = |first: bool| {
                     let mut p = [0.0; 3];
@@ -269,7 +269,7 @@ fn remasking_law(schedule: NoiseSchedule, steps: usize, eta: f64) -> [[f64; 3]; 
                 let (to_a, to_b) = (moves(a, true), moves(b, false));
                 for (i, p) in to_a.iter().enumerate() {
                     for (j, q) in to_b.iter().enumerate() {
-                        next[i][j] += now[a][b] * p * q;
+                        next[i][j] += chance * p * q;
                     }
                 }
             }
