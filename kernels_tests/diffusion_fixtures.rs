@@ -3,10 +3,13 @@
 use crate::device;
 use crate::engine;
 use crate::fixtures::{Fixture, folder};
+use crate::registry::on_device;
 use crate::rig::{Rig, U, ok};
 use serde_json::Value;
 use vqforge::diffusion::Chain;
 use vqforge::diffusion::process::Marginal;
+use vqforge::kernels::draw_tokens::DrawTokens;
+use vqforge::kernels::{Case, Fill, StepScalars};
 use vqforge::ops;
 
 const STEPS: usize = 100;
@@ -81,6 +84,44 @@ fn posteriors_of_diffusers() {
         println!("t = {t}: largest difference {worst:e}");
         assert!(worst < 28.0 * U, "t = {t}: {worst:e}");
     }
+}
+
+/// Draws with a share of the probability are of the tokens that diffusers' truncation leaves, on every
+/// device, and of each of them that 400 draws can be expected to meet 20 times.
+#[test]
+fn truncation_of_diffusers() {
+    let file = Fixture::open(&folder().join("scheduler/posterior.safetensors"));
+    let log_p = file.permuted("truncate.log_p_x_0", &[0, 2, 1]);
+    let k = file.dim("truncate.log_p_x_0", 1);
+    let rows = log_p.len() / k;
+    device::on_devices(|device| {
+        for rate in ["0.01", "0.5", "0.86", "1.0"] {
+            let kept = file.permuted(&format!("truncate.r{rate}"), &[0, 2, 1]);
+            let mut counts = vec![0; rows * k];
+            for step in 0..400 {
+                let scalars = StepScalars {
+                    step,
+                    top_p: rate.parse().expect("a number"),
+                    ..StepScalars::default()
+                };
+                let kernel = DrawTokens { rows, k, guided: false };
+                let case = Case::new("draw", kernel, vec![]).with_step(scalars);
+                let poison = |n| Fill::Poison.bits(n, 0);
+                let binds = vec![device::bits(&log_p), poison(rows), poison(rows)];
+                let drawn = on_device(device, &case, &binds).swap_remove(1);
+                drawn.iter().enumerate().for_each(|(row, &t)| counts[row * k + t as usize] += 1);
+            }
+            for (row, (counts, kept)) in counts.chunks(k).zip(kept.chunks(k)).enumerate() {
+                let mass: f64 =
+                    kept.iter().filter(|l| **l > -69.0).map(|l| f64::from(l.exp())).sum();
+                for (count, l) in counts.iter().zip(kept) {
+                    let expected = 400.0 * f64::from(l.exp()) / mass;
+                    assert!(*l > -69.0 || *count == 0, "rate {rate}, row {row}: a token cut off");
+                    assert!(expected < 20.0 || *count > 0, "rate {rate}, row {row}: never drawn");
+                }
+            }
+        }
+    });
 }
 
 /// Loss, its parts and its gradient as microsoft/VQ-Diffusion has them, on every device. The record was

@@ -48,6 +48,54 @@ fn guided(row: u32, k: u32, lse_u: f32, lse_c: f32) -> f32 {
 }
 #endif
 
+fn logit(row: u32, k: u32, lse_u: f32, lse_c: f32) -> f32 {
+#if GUIDED
+    return guided(row, k, lse_u, lse_c);
+#else
+    return logits[row * K + k];
+#endif
+}
+
+// exp(l / temperature) over its maximum in the row; 0 for what is excluded.
+fn weight(l: f32, largest: f32) -> f32 {
+    return select(0.0, exp((l - largest) / step.temperature), l > NEVER);
+}
+
+// The least weight of the tokens that are drawn from: the largest t whose tokens of weight t and more
+// are top_k, or have top_p of the probability. By bisection over the bits of positive numbers, which
+// are in their order.
+fn cut(row: u32, lane: u32, largest: f32, lse_u: f32, lse_c: f32) -> f32 {
+    var sum = 0.0;
+    for (var k = lane; k < K; k += WG) {
+        sum += weight(logit(row, k, lse_u, lse_c), largest);
+    }
+    let wanted = select(3e38, step.top_p * workgroup_sum(sum, lane), step.top_p < 1.0);
+    let most = select(3e38, f32(step.top_k), step.top_k > 0u);
+    var low = 0u;
+    var high = 0x3f800001u;  // above 1
+    for (var round = 0u; round < 30u; round++) {
+        let middle = (low + high) / 2u;
+        var mass = 0.0;
+        var count = 0.0;
+        for (var k = lane; k < K; k += WG) {
+            let w = weight(logit(row, k, lse_u, lse_c), largest);
+            if w >= bitcast<f32>(middle) {
+                mass += w;
+                count += 1.0;
+            }
+        }
+        mass = workgroup_sum(mass, lane);
+        count = workgroup_sum(count, lane);
+        if mass >= wanted || count >= most {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    // A weight that is computed again may come out one rounding less.
+    return 0.999999 * bitcast<f32>(low);
+}
+
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -64,20 +112,22 @@ fn main(
     if row >= dims.rows {
         return;
     }
+    var lse_u = 0.0;
+    var lse_c = 0.0;
 #if GUIDED
-    let lse_u = log_sum_exp(row, lane);
-    let lse_c = log_sum_exp(dims.rows + row, lane);
+    lse_u = log_sum_exp(row, lane);
+    lse_c = log_sum_exp(dims.rows + row, lane);
 #endif
 
     var largest = LOWEST;
     for (var k = lane; k < K; k += WG) {
-#if GUIDED
-        largest = max(largest, guided(row, k, lse_u, lse_c));
-#else
-        largest = max(largest, logits[row * K + k]);
-#endif
+        largest = max(largest, logit(row, k, lse_u, lse_c));
     }
     largest = workgroup_max(largest, lane);
+    var least = 0.0;
+    if step.top_p < 1.0 || step.top_k > 0u {
+        least = cut(row, lane, largest, lse_u, lse_c);
+    }
 
     let seed = vec2<u32>(step.seed_lo, step.seed_hi);
     var best = 3e38;
@@ -88,20 +138,16 @@ fn main(
         for (var e = 0u; e < 4u; e++) {
             let k = 4u * block + e;
             if k < K {
-#if GUIDED
-                let l = guided(row, k, lse_u, lse_c);
-#else
-                let l = logits[row * K + k];
-#endif
+                let l = logit(row, k, lse_u, lse_c);
                 if l > NEVER {
                     sum += exp(l - largest);
-                    let p = exp((l - largest) / step.temperature);
+                    let p = weight(l, largest);
                     var more = vec4<u32>(0u);
                     if words[e] < 0x800000u {
                         more = philox(vec4<u32>(row * K + k, STREAM, step.step, 1u), seed);
                     }
                     // p = 0 is skipped, never divided by.
-                    if p > 0.0 {
+                    if p > 0.0 && p >= least {
                         let time = exponential(words[e], more) / p;
                         if time < best {
                             best = time;
@@ -116,10 +162,6 @@ fn main(
     let normaliser = largest + log(workgroup_sum(sum, lane));
     if lane == 0u {
         token[row] = winner;
-#if GUIDED
-        logp[row] = guided(row, winner, lse_u, lse_c) - normaliser;
-#else
-        logp[row] = logits[row * K + winner] - normaliser;
-#endif
+        logp[row] = logit(row, winner, lse_u, lse_c) - normaliser;
     }
 }

@@ -12,5 +12,7 @@ struct Step {
     ring_row: u32,
     temperature: f32,
     guidance: f32,
+    top_p: f32,
+    top_k: u32,
 }
 @group(0) @binding(9) var<uniform> step: Step;

@@ -143,6 +143,8 @@ impl Demo<'_> {
                 steps: opened.generator.default_steps(Sampler::Ancestral),
                 guidance: GUIDANCE,
                 temperature: 1.0,
+                top_p: 1.0,
+                top_k: 0,
                 seed: 0,
                 first: (round * batch) as u64,
             };

@@ -41,6 +41,12 @@ pub struct Args {
     /// Above 1: more varied, below 1: more typical
     #[arg(long, default_value_t = 1.0)]
     temperature: f32,
+    /// Draw only from the likeliest codes that have this share of the probability together
+    #[arg(long, default_value_t = 1.0)]
+    top_p: f32,
+    /// Draw only from so many of the likeliest codes; 0: from all
+    #[arg(long, default_value_t = 0)]
+    top_k: u32,
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Also write samples_db.npy, the samples in decibels, where the training data were spectrograms
@@ -115,6 +121,11 @@ pub fn run(args: &Args) -> Result<()> {
             .at(format!("--temperature {} --guidance {}", args.temperature, args.guidance))
             .help("use a temperature above 0, often 1, and a guidance between 1 and 5"));
     }
+    if !(args.top_p > 0.0 && args.top_p <= 1.0) {
+        return Err(Error::usage("no share of the probability is left to draw from")
+            .at(format!("--top-p {}", args.top_p))
+            .help("use a share above 0 and up to 1, for example 0.86"));
+    }
     let mut console = Console::new(args.device.quiet);
     let batch = args.n.min(BATCH);
     let mut opened = open(&args.run, batch, &args.device, &mut console)?;
@@ -143,6 +154,8 @@ pub fn run(args: &Args) -> Result<()> {
             steps: args.steps.unwrap_or(opened.generator.default_steps(sampler)),
             guidance: args.guidance,
             temperature: args.temperature,
+            top_p: args.top_p,
+            top_k: args.top_k,
             seed: args.seed,
             first: first as u64,
         };

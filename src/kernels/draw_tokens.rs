@@ -26,6 +26,10 @@ const SERIES_BELOW: f64 = 1.0 / 64.0;
 /// guidance), and a token that either branch excludes stays excluded. Logits <= -1e30 exclude;
 /// a row that excludes everything gives token 0. The temperature must be positive.
 ///
+/// With `top_k` above 0 only so many tokens are drawn from, the likeliest at this temperature; with
+/// `top_p` below 1 only the fewest that have that share of the probability together (the truncation of
+/// VQ-Diffusion, 2111.14822); with both those that either leaves. Tokens as likely as the last one stay.
+///
 /// Bindings: logits [rows, k] (guided: [2 rows, k], the unconditional half first), token u32 [rows],
 /// logp [rows] = log-probability of the token at temperature 1 (guided, renormalised).
 ///
@@ -70,6 +74,24 @@ fn log_sum_exp<T: Real>(logits: impl Iterator<Item = T> + Clone) -> (T, T) {
     (largest, largest + sum.ln())
 }
 
+/// The least of `weights` that tokens are drawn with, a rounding less; 0: all.
+fn cut(mut weights: Vec<f64>, step: &StepScalars) -> f64 {
+    if (step.top_p >= 1.0 && step.top_k == 0) || weights.is_empty() {
+        return 0.0;
+    }
+    weights.sort_unstable_by(|a, b| b.total_cmp(a));
+    let wanted = f64::from(step.top_p) * weights.iter().sum::<f64>();
+    let mut mass = 0.0;
+    let reached = weights.iter().position(|w| {
+        mass += w;
+        mass >= wanted
+    });
+    let last = weights.len() - 1;
+    let by_mass = if step.top_p < 1.0 { reached.unwrap_or(last) } else { last };
+    let by_count = if step.top_k > 0 { step.top_k as usize - 1 } else { last };
+    0.999_999 * weights[by_mass.min(by_count).min(last)]
+}
+
 impl DrawTokens {
     fn blocks(&self) -> usize {
         self.k.div_ceil(4)
@@ -109,13 +131,16 @@ impl DrawTokens {
                 }
             }
             let (largest, lse) = log_sum_exp(l.iter().copied());
+            let weight = |l: T| ((l - largest) / T::of(step.temperature.into())).exp().value();
+            let weights = l.iter().filter(|l| l.value() > NEVER.into()).map(|&l| weight(l));
+            let least = cut(weights.collect(), &step);
             let (mut best, mut winner) = (f64::INFINITY, 0);
             for (k, &l) in l.iter().enumerate().filter(|(_, l)| l.value() > NEVER.into()) {
                 let word = philox(r * self.blocks() + k / 4, 0)[k % 4];
                 let v = unit_interval(word, || philox(r * self.k + k, 1));
-                let p = ((l - largest) / T::of(step.temperature.into())).exp().value();
+                let p = weight(l);
                 let time = exponential(T::of(v.into())).value() / p;
-                if p > 0.0 && time < best {
+                if p > 0.0 && p >= least && time < best {
                     (best, winner) = (time, k);
                 }
             }
@@ -148,6 +173,14 @@ impl DrawTokens {
             }
         };
         let largest = (0..self.k).map(l).fold(f32::MIN, f32::max);
+        let least = match step.top_p < 1.0 || step.top_k > 0 {
+            true => {
+                let possible = (0..self.k).map(l).filter(|&l| l > NEVER);
+                let weight = |l: f32| f64::from(((l - largest) / step.temperature).exp());
+                cut(possible.map(weight).collect(), step) as f32
+            }
+            false => 0.0,
+        };
         let (mut best, mut winner, mut sum) = (f32::INFINITY, 0, 0.0);
         for block in 0..self.blocks() {
             let words = philox(r * self.blocks() + block, 0);
@@ -160,7 +193,7 @@ impl DrawTokens {
                     let p = if step.temperature == 1.0 { unscaled } else { scaled() };
                     let v = unit_interval(word, || philox(r * self.k + k, 1));
                     // E >= v, so most candidates are out before the logarithm.
-                    if p > 0.0 && v / p < best && exponential(v) / p < best {
+                    if p > 0.0 && p >= least && v / p < best && exponential(v) / p < best {
                         (best, winner) = (exponential(v) / p, k);
                     }
                 }
@@ -240,6 +273,19 @@ pub fn cases() -> Vec<Case> {
         let spread = Fill::Normal { mean: 1.0, std: 3.0 };
         let fills = vec![spread, Fill::Poison, Fill::Poison];
         let name = format!("{rows} x {k} guided={guided} temperature={temperature}");
+        cases.push(Case::new(name, kernel, fills).near_ties().with_step(step));
+    }
+    for (rows, k, guided, top_p, top_k) in [
+        (9, 47, false, 0.6, 0),
+        (8, 256, true, 1.0, 5),
+        (5, 257, false, 0.86, 40),
+        (7, 41, true, 0.5, 1),
+        (3, 5, false, 0.01, 9),
+    ] {
+        let kernel = DrawTokens { rows, k, guided };
+        let step = StepScalars { step: 4, temperature: 0.9, top_p, top_k, ..Default::default() };
+        let fills = vec![Fill::Normal { mean: 0.0, std: 1.5 }, Fill::Poison, Fill::Poison];
+        let name = format!("{rows} x {k} guided={guided} top_p={top_p} top_k={top_k}");
         cases.push(Case::new(name, kernel, fills).near_ties().with_step(step));
     }
     // Only tokens 5 and 9 are possible, one branch excluding what the other does not.

@@ -36,9 +36,13 @@ pub struct StepScalars {
     pub inv_lanes: f32,
     /// Row of the scalar ring this step writes.
     pub ring_row: u32,
-    /// Free words for samplers (temperature, guidance).
+    /// Of samplers: see [`super::draw_tokens`].
     pub temperature: f32,
     pub guidance: f32,
+    /// Share of the probability that draws are from, the likeliest tokens first; 1: all of it.
+    pub top_p: f32,
+    /// Number of the likeliest tokens that draws are from; 0: all of them.
+    pub top_k: u32,
 }
 
 impl Default for StepScalars {
@@ -56,6 +60,8 @@ impl Default for StepScalars {
             ring_row: 0,
             temperature: 1.0,
             guidance: 1.0,
+            top_p: 1.0,
+            top_k: 0,
         }
     }
 }

@@ -400,6 +400,8 @@ impl Job for DiffusionJob {
             steps: generator.default_steps(Sampler::Ancestral),
             guidance: GUIDANCE,
             temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
             seed: self.config.train.seed,
             first: 0,
         };

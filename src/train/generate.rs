@@ -23,6 +23,10 @@ pub struct Request {
     /// Scale of classifier-free guidance; 1: none.
     pub guidance: f32,
     pub temperature: f32,
+    /// Draw from the likeliest tokens that have this share of the probability; 1: from all.
+    pub top_p: f32,
+    /// Draw from so many of the likeliest tokens; 0: from all.
+    pub top_k: u32,
     pub seed: u64,
     /// Global index of the first sample.
     pub first: u64,
@@ -152,6 +156,8 @@ impl TokenModel for OnDevice<'_> {
             seed_hi: (self.how.seed >> 32) as u32,
             sample_base: self.how.first as u32,
             temperature: self.how.temperature,
+            top_p: self.how.top_p,
+            top_k: self.how.top_k,
             guidance: self.how.guidance,
             ..StepScalars::default()
         };
