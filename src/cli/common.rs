@@ -153,3 +153,17 @@ pub fn folder(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path)
         .map_err(|e| Error::disk("cannot create the folder").at_path(path).why(e))
 }
+
+/// Images as the tokenizer saw those it was trained on.
+pub fn prepared(tokenizer: &vqforge::train::codes::Tokenizer, path: &str) -> Result<Dataset> {
+    let preparation = tokenizer.config.data.preparation();
+    let mut images = load(&tokenizer.config, path)?;
+    match tokenizer.scale()? {
+        Some(scale) => images.apply(scale)?,
+        None => images.normalise(&preparation.norm, None)?,
+    }
+    if let Some((height, width)) = preparation.size {
+        images.resize(height, width)?;
+    }
+    Ok(images)
+}

@@ -148,7 +148,7 @@ impl Demo<'_> {
                 seed: 0,
                 first: (round * batch) as u64,
             };
-            images.extend(opened.generator.generate(&mut opened.store, &labels, &how)?.1);
+            images.extend(opened.generator.generate(&mut opened.store, &labels, &[], &how)?.1);
         }
         let first = &images[..batch * data.image_len()];
         let sheet = Sheet::new(SHOWN, classes, data.image_shape());

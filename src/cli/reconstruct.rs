@@ -1,6 +1,6 @@
 //! `vqforge reconstruct`
 
-use super::common::{DeviceArgs, folder, load};
+use super::common::{DeviceArgs, folder, prepared};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vqforge::config::Config;
@@ -30,15 +30,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut console = Console::new(args.device.quiet);
     let device = args.device.announce(&mut console)?;
     let tokenizer = open(&args.run)?;
-    let preparation = tokenizer.config.data.preparation();
-    let mut images = load(&tokenizer.config, &args.data)?;
-    match tokenizer.scale()? {
-        Some(scale) => images.apply(scale)?,
-        None => images.normalise(&preparation.norm, None)?,
-    }
-    if let Some((h, w)) = preparation.size {
-        images.resize(h, w)?;
-    }
+    let images = prepared(&tokenizer, &args.data)?;
     // Everything is held out: nothing is trained.
     let all: Vec<u32> = (0..images.n as u32).collect();
     let split = Split { train: all.clone(), test: all, warnings: vec![] };

@@ -1,6 +1,7 @@
 //! `vqforge sample`
 
 use super::common::{DeviceArgs, folder};
+use super::inpaint::{Given, Region, region};
 use super::train::TOKENIZER;
 use std::path::{Path, PathBuf};
 use vqforge::config::Config;
@@ -49,6 +50,12 @@ pub struct Args {
     top_k: u32,
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Images of which a region is made anew: npz, npy, mat or a folder; taken in turn
+    #[arg(long, requires = "region")]
+    inpaint: Option<String>,
+    /// What is made anew: rows and columns of pixels as 0:64,32:48
+    #[arg(long, requires = "inpaint", value_parser = region)]
+    region: Option<Region>,
     /// Also write samples_db.npy, the samples in decibels, where the training data were spectrograms
     /// whose scale is known
     #[arg(long)]
@@ -73,6 +80,7 @@ pub struct Opened {
     pub generator: Generator,
     pub grid: Grid,
     pub class_names: Vec<String>,
+    pub tokenizer: Tokenizer,
     pub shape: [usize; 3],
     /// How the pixels of the training images came to be, where the tokenizer knows.
     pub provenance: Option<Provenance>,
@@ -106,7 +114,7 @@ pub fn open(run: &Path, n: usize, device: &DeviceArgs, console: &mut Console) ->
     let r = tokenizer.config.model.reduction();
     let shape = [rows * r, cols / tokenizer.heads() * r, tokenizer.config.model.out_channels];
     let provenance = tokenizer.provenance()?;
-    Ok(Opened { store, generator, grid, class_names, shape, provenance })
+    Ok(Opened { store, generator, grid, class_names, tokenizer, shape, provenance })
 }
 
 fn parse<T: serde::de::DeserializeOwned>(snapshot: &Snapshot, key: &str) -> Result<T> {
@@ -131,7 +139,19 @@ pub fn run(args: &Args) -> Result<()> {
     let mut opened = open(&args.run, batch, &args.device, &mut console)?;
     let count = opened.grid.classes.max(1) as u32;
     let only = args.class.as_deref().map(|c| class_number(c, &opened.class_names)).transpose()?;
-    let labels: Vec<u32> = (0..args.n as u32).map(|i| only.unwrap_or(i % count)).collect();
+    let given = match (&args.inpaint, args.region) {
+        (Some(path), Some(region)) => {
+            let tokenizer = &opened.tokenizer;
+            Some(Given::open(tokenizer, path, region, opened.shape, &args.device, &mut console)?)
+        }
+        _ => None,
+    };
+    // The class that is asked for, that of the image, or all in turn.
+    let label = |i: usize| {
+        let own = given.as_ref().and_then(|g| g.label(i)).filter(|&l| l < count);
+        only.or(own).unwrap_or(i as u32 % count)
+    };
+    let labels: Vec<u32> = (0..args.n).map(label).collect();
     if args.db && opened.provenance.as_ref().is_none_or(|p| p.to_db(&[]).is_none()) {
         return Err(Error::usage("these samples cannot be turned into decibels")
             .at("--db")
@@ -159,7 +179,8 @@ pub fn run(args: &Args) -> Result<()> {
             seed: args.seed,
             first: first as u64,
         };
-        let (_, made) = opened.generator.generate(&mut opened.store, &classes, &how)?;
+        let tokens = given.as_ref().map(|g| g.tokens(first, batch)).unwrap_or_default();
+        let made = opened.generator.generate(&mut opened.store, &classes, &tokens, &how)?.1;
         let made = &made[..chunk.len() * len];
         pixels.extend(made.iter().map(|&v| to_u8(v)));
         shown.extend_from_slice(&made[..made.len().min(drawn.saturating_sub(shown.len()))]);

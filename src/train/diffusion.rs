@@ -405,7 +405,7 @@ impl Job for DiffusionJob {
             seed: self.config.train.seed,
             first: 0,
         };
-        let (_, images) = generator.generate(store, &classes, &how)?;
+        let (_, images) = generator.generate(store, &classes, &[], &how)?;
         let shape = self.data.images.image_shape();
         let sheet = Sheet::new(SHOWN, columns, shape).scaled(2).coloured(Colormap::Perceptual);
         write_png(&folder.join(format!("gen_{step:05}.png")), &sheet.draw(&images)?)

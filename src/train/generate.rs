@@ -96,11 +96,12 @@ impl Generator {
         self.decoder.0.device.tuner().map(Tuner::used).cloned().unwrap_or_default()
     }
 
-    /// One sample a class: codes and images in [0, 1].
+    /// One sample a class: codes and images in [0, 1]. `given`: as [`Run::given`].
     pub fn generate(
         &mut self,
         store: &mut Store,
         classes: &[u32],
+        given: &[u32],
         how: &Request,
     ) -> Result<(Vec<u32>, Vec<f32>)> {
         if classes.len() != self.n {
@@ -119,6 +120,7 @@ impl Generator {
             mask: self.grid.codes as u32,
             seed: how.seed,
             first: how.first,
+            given,
         };
         let codes = run.sample(&mut OnDevice { store, plan: &self.plan, how, grid: self.grid })?;
         let (decoder, plan) = &mut self.decoder;

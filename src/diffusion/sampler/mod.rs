@@ -79,6 +79,8 @@ pub struct Run<'a> {
     pub seed: u64,
     /// Global index of the first sample, so that a large run can be made in parts.
     pub first: u64,
+    /// In-painting: the tokens that are given and stay, the mask where they are to be made; empty: all.
+    pub given: &'a [u32],
 }
 
 impl Run<'_> {
@@ -89,9 +91,30 @@ impl Run<'_> {
                 Error::usage("a sampler needs at least one step").help("use --steps 1 or more")
             );
         }
+        if !self.given.is_empty() && self.given.len() != self.samples * self.length {
+            return Err(Error::failed("another number of tokens is given than is made"));
+        }
         match self.corruption {
             Corruption::Masked(schedule) => self.unmask(*schedule, model),
             Corruption::Chain(chain) => self.walk_back(chain, model),
+        }
+    }
+
+    /// The token that is given at a place.
+    fn held(&self, place: usize) -> Option<u32> {
+        self.given.get(place).copied().filter(|&token| token != self.mask)
+    }
+
+    /// Tokens of a sample that are to be made.
+    fn unknown(&self, sample: usize) -> usize {
+        let places = sample * self.length..(sample + 1) * self.length;
+        places.filter(|&place| self.held(place).is_none()).count()
+    }
+
+    /// Puts back what is given.
+    fn hold(&self, x: &mut [u32]) {
+        for (place, x) in x.iter_mut().enumerate() {
+            *x = self.held(place).unwrap_or(*x);
         }
     }
 
@@ -119,6 +142,7 @@ impl Run<'_> {
                 .help("leave --steps out"));
         }
         let mut x = vec![self.mask; self.samples * self.length];
+        self.hold(&mut x);
         let spread = halton(self.length / self.cols.max(1), self.cols);
         let mut heard = None;
         for step in 0..self.steps {
@@ -139,9 +163,11 @@ impl Run<'_> {
                     Sampler::MaskGit { tau } => {
                         let fade = tau * (1.0 - self.part(step));
                         let order = most_confident(x, logp, self.mask, fade, &mut rng);
-                        self.reveal(x, drawn, order, step)
+                        self.reveal(x, drawn, order, step, self.unknown(sample))
                     }
-                    Sampler::Halton => self.reveal(x, drawn, spread.clone(), step),
+                    Sampler::Halton => {
+                        self.reveal(x, drawn, spread.clone(), step, self.unknown(sample))
+                    }
                     Sampler::FirstHitting => {
                         let left = x.iter().filter(|&&x| x == self.mask).count();
                         let next = (rng.uniform() * left as f64) as usize;
@@ -156,6 +182,7 @@ impl Run<'_> {
                     }
                 };
             }
+            self.hold(&mut x);
             if !changed {
                 heard = Some((drawn, logp));
             }
@@ -168,15 +195,23 @@ impl Run<'_> {
         (step + 1) as f64 / self.steps as f64
     }
 
-    /// Reveals the first masked tokens of `order`: after step i of T, floor(N cos(pi r / 2)) tokens, r =
-    /// (i+1)/T, stay masked, at least one and at most all but one until the last step (MaskGIT).
-    fn reveal(&self, x: &mut [u32], drawn: &[u32], order: Vec<usize>, step: usize) -> bool {
+    /// Reveals the first masked tokens of `order`: of `all` that are to be made, after step i of T
+    /// floor(all cos(pi r / 2)), r = (i+1)/T, stay masked, at least one and at most all but one until the
+    /// last step (MaskGIT).
+    fn reveal(
+        &self,
+        x: &mut [u32],
+        drawn: &[u32],
+        order: Vec<usize>,
+        step: usize,
+        all: usize,
+    ) -> bool {
         let unknown = x.iter().filter(|&&x| x == self.mask).count();
         if unknown == 0 {
             return false;
         }
         let last = step + 1 == self.steps;
-        let wanted = (std::f64::consts::FRAC_PI_2 * self.part(step)).cos() * x.len() as f64;
+        let wanted = (std::f64::consts::FRAC_PI_2 * self.part(step)).cos() * all as f64;
         let stay = if last { 0 } else { (wanted as usize).max(1).min(unknown - 1) };
         let next = order.into_iter().filter(|&i| x[i] == self.mask);
         for i in next.take(unknown - stay).collect::<Vec<_>>() {
@@ -212,6 +247,7 @@ impl Run<'_> {
                 drawn.unwrap_or(if prior[codes] > 0.0 { codes } else { codes - 1 }) as u32
             }));
         }
+        self.hold(&mut x);
         for (round, (s, t)) in chain.strided(self.steps).into_iter().enumerate() {
             let (drawn, _) = self.ask(model, &x, round, t)?;
             let step = chain.step(s, t);
@@ -222,6 +258,7 @@ impl Run<'_> {
                     x[i] = step.draw(state, code, codes, rng.uniform()) as u32;
                 }
             }
+            self.hold(&mut x);
         }
         Ok(x)
     }

@@ -55,6 +55,7 @@ fn law(sampler: Sampler, schedule: NoiseSchedule, steps: usize, samples: usize) 
         mask: 3,
         seed: 1,
         first: 0,
+        given: &[],
     };
     let x = run.sample(&mut Exact { joint: JOINT, samples }).unwrap();
     let mut counts = [[0.0; 3]; 3];
@@ -147,6 +148,7 @@ fn chains_end_in_the_law_of_one_token() {
                 mask: 4,
                 seed: 1,
                 first: 0,
+                given: &[],
             };
             let mut counts = [0.0; 5];
             run.sample(&mut model).unwrap().iter().for_each(|&x| counts[x as usize] += 1.0);
@@ -175,6 +177,7 @@ fn what_a_chain_cannot_do() {
             mask: 4,
             seed: 1,
             first: 0,
+            given: &[],
         };
         let law = [0.25; 4];
         run.sample(&mut OneToken { law: &law, chain: &chain }).map_err(|e| e.to_string())
@@ -209,6 +212,7 @@ fn every_sampler_finishes_and_repeats() {
                 mask: 3,
                 seed: 9,
                 first: 3,
+                given: &[],
             };
             let a = run.sample(&mut Exact { joint: JOINT, samples: 7 }).unwrap();
             let b = run.sample(&mut Exact { joint: JOINT, samples: 7 }).unwrap();
@@ -324,6 +328,7 @@ fn what_did_not_change_is_not_asked_again() {
         mask: 3,
         seed: 4,
         first: 0,
+        given: &[],
     };
     run.sample(&mut model).unwrap();
     assert!((2..=3).contains(&model.1), "{} questions", model.1);
@@ -341,7 +346,66 @@ fn one_token_a_step_takes_as_many_steps() {
         mask: 3,
         seed: 4,
         first: 0,
+        given: &[],
     };
     let error = run.sample(&mut Exact { joint: JOINT, samples: 1 }).unwrap_err().to_string();
     assert!(error.contains("3 steps for 2 tokens"), "{error}");
+}
+
+/// Given one of two tokens, the other follows its conditional law, and the given one stays: also where
+/// tokens are masked again, or become others.
+#[test]
+fn what_is_given_stays() {
+    let (samples, mask) = (20_000, 3);
+    let given: Vec<u32> = [mask, 1].repeat(samples);
+    let row: f64 = (0..3).map(|i| JOINT[i][1]).sum();
+    for sampler in [
+        Sampler::Ancestral,
+        Sampler::Remdm { eta: 0.3 },
+        Sampler::FirstHitting,
+        Sampler::Halton,
+        Sampler::MaskGit { tau: 1.0 },
+    ] {
+        let run = Run {
+            sampler,
+            corruption: &Corruption::Masked(Schedule(NoiseSchedule::Linear)),
+            steps: 2,
+            samples,
+            length: 2,
+            cols: 2,
+            mask,
+            seed: 2,
+            first: 0,
+            given: &given,
+        };
+        let x = run.sample(&mut Exact { joint: JOINT, samples }).unwrap();
+        assert!(x.chunks(2).all(|pair| pair[1] == 1), "{sampler:?}");
+        for (k, joint) in JOINT.iter().enumerate() {
+            let (p, n) = (joint[1] / row, samples as f64);
+            let share = x.chunks(2).filter(|pair| pair[0] as usize == k).count() as f64 / n;
+            let bound = 5.0 * (p * (1.0 - p) / n).sqrt();
+            assert!((share - p).abs() < bound, "{sampler:?}: {share} instead of {p}");
+        }
+    }
+}
+
+#[test]
+fn what_is_given_stays_in_a_chain() {
+    let chain = Chain::published(4, 20).unwrap();
+    let run = Run {
+        sampler: Sampler::Ancestral,
+        corruption: &Corruption::Chain(chain.clone()),
+        steps: 5,
+        samples: 50,
+        length: 2,
+        cols: 2,
+        mask: 4,
+        seed: 2,
+        first: 0,
+        given: &[4, 2].repeat(50),
+    };
+    let x = run.sample(&mut OneToken { law: &[0.25; 4], chain: &chain }).unwrap();
+    assert!(x.chunks(2).all(|pair| pair[0] < 4 && pair[1] == 2), "{x:?}");
+    let wrong = Run { given: &[4, 2], ..run };
+    assert!(wrong.sample(&mut OneToken { law: &[0.25; 4], chain: &chain }).is_err());
 }
