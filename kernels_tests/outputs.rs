@@ -52,3 +52,33 @@ fn conversions_ignore_nothing_and_keep_their_input() {
     assert!(!place.path("y.npz").exists());
     convert(&["--set", "data.size=[16,16]"]).expect(0, &["6 images of 16 x 16"]);
 }
+
+/// With the whole image as its region, in-painting is sampling; with codes that become others as with masks.
+#[test]
+fn a_region_is_made_anew() {
+    let place = Place::new("inpaint");
+    let brief = "--set train.steps=1 --set train.warmup=0 --set train.lanes=1";
+    place.train(&format!("vqvae tiny.toml --data synth:rotor --out vq {brief}")).expect(0, &[]);
+    let data = ["data", "synth", "--preset", "rotor", "--n", "4", "--size", "32", "--out", "x.npz"];
+    place.run(&data).expect(0, &[]);
+    for process in ["masked", "uniform"] {
+        let train =
+            format!("diffusion tiny.toml --tokenizer vq --data synth:rotor --out {process}");
+        place.train(&format!("{train} {brief} --set diffusion.process={process}")).expect(0, &[]);
+        let sample = |out: &str, more: &[&str]| {
+            let args =
+                ["sample", process, "--n", "2", "--steps", "2", "--class", "0", "--out", out];
+            place.run(&[&args, more, &["--device", "cpu"][..]].concat())
+        };
+        let out = |name: &str| format!("{process}-{name}");
+        sample(&out("plain"), &[]).expect(0, &[]);
+        let given = ["--inpaint", "x.npz", "--region"];
+        sample(&out("all"), &[&given[..], &["0:32,0:32"]].concat()).expect(0, &[]);
+        sample(&out("part"), &[&given[..], &["0:32,16:32"]].concat()).expect(0, &[]);
+        let [plain, all, part] =
+            ["plain", "all", "part"].map(|name| place.read(&format!("{}/grid.png", out(name))));
+        assert!(plain == all && plain != part, "{process}");
+        sample(&out("out"), &[&given[..], &["0:32,16:33"]].concat())
+            .expect(2, &["32 x 32 pixels", "--region"]);
+    }
+}
