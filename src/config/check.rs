@@ -1,8 +1,9 @@
 //! The ranges of all settings and what they demand of each other.
 
 use super::data::{Data, SplitBy, SplitTable};
+use super::denoiser::Denoiser;
 use super::quantiser::Quantiser;
-use super::sections::{Bottleneck, Config, Denoiser, Family, Model, Train};
+use super::sections::{Bottleneck, Config, Family, Model, Train};
 
 /// A value out of bounds: which key, why, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,8 +7,10 @@
 pub mod augment;
 pub mod check;
 pub mod data;
+pub mod denoiser;
 pub mod diagnose;
 pub mod diff;
+pub mod diffusion;
 pub mod loss;
 pub mod quantiser;
 pub mod sections;
@@ -22,6 +24,8 @@ use std::path::Path;
 
 pub use augment::{Augment, Edge};
 pub use data::*;
+pub use denoiser::*;
+pub use diffusion::*;
 pub use loss::*;
 pub use quantiser::*;
 pub use sections::*;

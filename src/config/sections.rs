@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::data::Data;
+use super::denoiser::Denoiser;
+use super::diffusion::Diffusion;
 use super::loss::Loss;
 use super::quantiser::{Kl, Quantiser};
 use crate::error::{Error, Result};
@@ -154,80 +156,6 @@ impl Model {
         }
         Ok((height / r, width / r))
     }
-}
-
-/// The transformer that predicts masked codes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Denoiser {
-    pub layers: usize,
-    pub width: usize,
-    /// Divides `width`.
-    pub heads: usize,
-    /// Hidden width of the feed-forward part, in units of `width`.
-    pub mlp_ratio: usize,
-    /// Share of samples trained without their class, for guidance.
-    pub class_drop: f64,
-}
-
-impl Default for Denoiser {
-    fn default() -> Self {
-        Denoiser { layers: 4, width: 128, heads: 4, mlp_ratio: 4, class_drop: 0.1 }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NoiseSchedule {
-    Linear,
-    Cosine,
-}
-
-/// The corruption that the denoiser undoes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Diffusion {
-    /// What becomes of a code.
-    pub process: Process,
-    /// For `masked`: how the masked share grows with time.
-    pub schedule: NoiseSchedule,
-    /// For `masked`: training times are drawn from [t_min, 1], as the weight of the loss grows without
-    /// bound at 0.
-    pub t_min: f64,
-    /// For all others: steps of the chain.
-    pub steps: usize,
-    /// For all others: weight of the cross-entropy beside the bound (lambda of VQ-Diffusion, equation 9).
-    pub auxiliary: f64,
-    /// Weighs the cross-entropy by 2 - t/T instead of 1.
-    pub adaptive_auxiliary: bool,
-}
-
-impl Default for Diffusion {
-    fn default() -> Self {
-        Diffusion {
-            process: Process::Masked,
-            schedule: NoiseSchedule::Linear,
-            t_min: 1e-3,
-            steps: 100,
-            auxiliary: 5e-4,
-            adaptive_auxiliary: true,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Process {
-    /// The mask, in continuous time (2406.07524).
-    Masked,
-    /// The mask and a trace of other codes, in steps, as VQ-Diffusion was released.
-    VqDiffusion,
-    /// The mask and other codes, in steps, as VQ-Diffusion was published (2111.14822).
-    MaskAndReplace,
-    /// The mask, in steps (D3PM, 2107.03006).
-    Absorbing,
-    /// Other codes, in steps (D3PM).
-    Uniform,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,33 +1,33 @@
 //! The diffusion job: masked denoising of code grids, the likelihood bound on held-out codes beside
 //! the neighbour model, class-conditional sample pictures.
 
+mod batch;
+mod bound;
+
 use super::codes::Tokenizer;
 use super::generate::{Generator, Request};
 use super::session::Numbers;
 use super::{Console, Job, Material, RunFolder, Session, optimiser};
-use crate::config::{Config, Diffusion, Process};
+use crate::config::{Config, Process};
 use crate::data::batches::BatchOrder;
 use crate::device::Device;
 use crate::device::tuner::Table;
 use crate::diffusion::baseline::NeighbourModel;
 use crate::diffusion::sampler::Sampler;
-use crate::diffusion::{Chain, Corruption, Schedule, stratified_times};
-use crate::error::{Error, Result};
-use crate::kernels::StepScalars;
+use crate::diffusion::{Corruption, stratified_times};
+use crate::error::Result;
 use crate::model::Scope;
-use crate::model::denoiser::{self, Grid, TIME};
+use crate::model::denoiser::{self, Grid};
 use crate::ops;
 use crate::ops::NOISE;
 use crate::plan::{Options, ParamTable, Plan, Store, Weights};
 use crate::report::{Colormap, Grid as Sheet, write_png};
 use crate::rng::{Rng, Stream};
 use crate::tape::{Act, Tape};
-use std::f64::consts::LN_2;
+use batch::MicroBatch;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Times at which the bound is estimated for every held-out image.
-const ELBO_TIMES: usize = 16;
 /// Rows of the sample picture.
 const SHOWN: usize = 8;
 const GUIDANCE: f32 = 1.5;
@@ -92,76 +92,6 @@ pub fn record(
     let (loss, _) = record_loss(&mut s, config, grid, batch)?;
     tape.report("nats_per_token", loss)?;
     tape.backward(&[(loss, 1.0)])
-}
-
-/// The inputs of a micro-batch on the host; the vectors are reused from step to step.
-#[derive(Debug, Default)]
-struct MicroBatch {
-    /// Images, as rows of the data set.
-    rows: Vec<u32>,
-    classes: Vec<u32>,
-    times: Vec<f64>,
-    codes: Vec<u32>,
-    masked: Vec<f32>,
-    weight: Vec<f32>,
-    steps: Vec<u32>,
-    noise: Vec<f32>,
-}
-
-impl MicroBatch {
-    /// Writes `rows`, `classes` and what follows from `times`; `codes` are those of every image,
-    /// `length` an image.
-    fn write(
-        &mut self,
-        codes: &[u32],
-        length: usize,
-        how: (&Diffusion, &Corruption),
-        store: &mut Store,
-        plan: &Plan,
-    ) -> Result<()> {
-        self.codes.clear();
-        self.codes.extend(self.rows.iter().flat_map(|&r| &codes[r as usize * length..][..length]));
-        store.write_u32(plan.input("codes")?, &self.codes)?;
-        store.write_u32(plan.input("class")?, &self.classes)?;
-        match how {
-            (_, Corruption::Masked(schedule)) => self.write_masked(*schedule, store, plan),
-            (settings, Corruption::Chain(chain)) => self.write_steps(settings, chain, store, plan),
-        }
-    }
-
-    /// In continuous time.
-    fn write_masked(&mut self, schedule: Schedule, store: &mut Store, plan: &Plan) -> Result<()> {
-        self.masked.clear();
-        self.masked.extend(self.times.iter().map(|&t| schedule.masked(t) as f32));
-        self.weight.clear();
-        self.weight.extend(self.times.iter().map(|&t| schedule.weight(t) as f32));
-        store.write_f32(plan.input("mask_probability")?, &self.masked)?;
-        store.write_f32(plan.input("weight")?, &self.weight)
-    }
-
-    /// In a chain of T steps, of which time t in (0, 1] is the ceil(t T)-th; all are drawn alike, so that
-    /// a step's divergence counts T times.
-    fn write_steps(
-        &mut self,
-        settings: &Diffusion,
-        chain: &Chain,
-        store: &mut Store,
-        plan: &Plan,
-    ) -> Result<()> {
-        let all = chain.steps();
-        self.steps.clear();
-        self.steps.extend(self.times.iter().map(|t| ((t * all as f64).ceil() as u32).max(1) - 1));
-        self.noise.clear();
-        for &t in &self.steps {
-            let t = t as usize;
-            let share = if settings.adaptive_auxiliary { 2.0 - t as f64 / all as f64 } else { 1.0 };
-            let auxiliary = settings.auxiliary * share * all as f64;
-            let step = chain.step(t.checked_sub(1), t);
-            self.noise.extend(step.words(all as f64, auxiliary, t == 0));
-        }
-        store.write_u32(plan.input(TIME)?, &self.steps)?;
-        store.write_f32(plan.input("noise")?, &self.noise)
-    }
 }
 
 impl DiffusionJob {
@@ -243,64 +173,7 @@ impl DiffusionJob {
             false => Weights::Current,
         }
     }
-
-    /// Bits per token on the held-out codes: the continuous-time bound by stratified times, the mean
-    /// over images and its standard error.
-    fn elbo(&self, store: &mut Store) -> Result<(f64, f64)> {
-        let Some(plan) = &self.evaluation else {
-            return Err(Error::failed("the evaluation plan was not compiled"));
-        };
-        let (micro, length) = (self.micro(), self.grid.tokens());
-        let test = &self.data.split.test;
-        // (image, time index) pairs, filled up with the last one.
-        let pairs: Vec<(usize, usize)> =
-            (0..test.len()).flat_map(|i| (0..ELBO_TIMES).map(move |j| (i, j))).collect();
-        // A step drawn from a chain stands for all of them; and the last one is not quite the prior.
-        let (counts_for, prior) = match &self.corruption {
-            Corruption::Masked(_) => (1.0, 0.0),
-            Corruption::Chain(chain) => (chain.steps() as f64, chain.prior_divergence()),
-        };
-        let mut bits = vec![0.0f64; test.len()];
-        let mut batch = MicroBatch::default();
-        for (at, chunk) in pairs.chunks(micro).enumerate() {
-            let pair = |i: usize| chunk[i.min(chunk.len() - 1)];
-            batch.rows.clear();
-            batch.rows.extend((0..micro).map(|i| test[pair(i).0]));
-            batch.classes.clear();
-            batch.classes.extend(batch.rows.iter().map(|&r| self.class_of(r)));
-            batch.times.clear();
-            batch.times.extend((0..micro).map(|i| {
-                let (image, j) = pair(i);
-                let u = Rng::new(ELBO_SEED, Stream::DiffusionTime, image as u64).uniform();
-                let mut t = [0.0];
-                stratified_times(u, ELBO_TIMES, j, 0.0, &mut t);
-                t[0].max(1e-9)
-            }));
-            let how = (&self.config.diffusion, &self.corruption);
-            batch.write(&self.codes, length, how, store, plan)?;
-            let step = StepScalars {
-                seed_lo: ELBO_SEED as u32,
-                sample_base: (at * micro) as u32,
-                ..StepScalars::default()
-            };
-            plan.run_lane(store, 0, &step)?;
-            let loss = store.read_f32(plan.output("loss")?)?;
-            for (i, &(image, _)) in chunk.iter().enumerate() {
-                let nats: f64 =
-                    loss[i * length..(i + 1) * length].iter().map(|&l| f64::from(l)).sum();
-                let share = counts_for / (length * ELBO_TIMES) as f64;
-                bits[image] += (share * nats + prior / ELBO_TIMES as f64) / LN_2;
-            }
-        }
-        let n = bits.len() as f64;
-        let mean = bits.iter().sum::<f64>() / n;
-        let variance = bits.iter().map(|b| (b - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
-        Ok((mean, (variance / n).sqrt()))
-    }
 }
-
-/// The bound is estimated with the same draws every time.
-const ELBO_SEED: u64 = 0xe1b0;
 
 impl Job for DiffusionJob {
     fn kind(&self) -> &'static str {

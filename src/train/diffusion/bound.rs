@@ -1,0 +1,71 @@
+//! The bound on the likelihood of held-out codes.
+
+use super::DiffusionJob;
+use super::batch::MicroBatch;
+use crate::diffusion::{Corruption, stratified_times};
+use crate::error::{Error, Result};
+use crate::kernels::StepScalars;
+use crate::plan::Store;
+use crate::rng::{Rng, Stream};
+use std::f64::consts::LN_2;
+
+/// Times at which the bound is estimated for every held-out image.
+const ELBO_TIMES: usize = 16;
+/// The bound is estimated with the same draws every time.
+const ELBO_SEED: u64 = 0xe1b0;
+
+impl DiffusionJob {
+    /// Bits per token on the held-out codes: the continuous-time bound by stratified times, the mean
+    /// over images and its standard error.
+    pub(super) fn elbo(&self, store: &mut Store) -> Result<(f64, f64)> {
+        let Some(plan) = &self.evaluation else {
+            return Err(Error::failed("the evaluation plan was not compiled"));
+        };
+        let (micro, length) = (self.micro(), self.grid.tokens());
+        let test = &self.data.split.test;
+        // (image, time index) pairs, filled up with the last one.
+        let pairs: Vec<(usize, usize)> =
+            (0..test.len()).flat_map(|i| (0..ELBO_TIMES).map(move |j| (i, j))).collect();
+        // A step drawn from a chain stands for all of them; and the last one is not quite the prior.
+        let (counts_for, prior) = match &self.corruption {
+            Corruption::Masked(_) => (1.0, 0.0),
+            Corruption::Chain(chain) => (chain.steps() as f64, chain.prior_divergence()),
+        };
+        let mut bits = vec![0.0f64; test.len()];
+        let mut batch = MicroBatch::default();
+        for (at, chunk) in pairs.chunks(micro).enumerate() {
+            let pair = |i: usize| chunk[i.min(chunk.len() - 1)];
+            batch.rows.clear();
+            batch.rows.extend((0..micro).map(|i| test[pair(i).0]));
+            batch.classes.clear();
+            batch.classes.extend(batch.rows.iter().map(|&r| self.class_of(r)));
+            batch.times.clear();
+            batch.times.extend((0..micro).map(|i| {
+                let (image, j) = pair(i);
+                let u = Rng::new(ELBO_SEED, Stream::DiffusionTime, image as u64).uniform();
+                let mut t = [0.0];
+                stratified_times(u, ELBO_TIMES, j, 0.0, &mut t);
+                t[0].max(1e-9)
+            }));
+            let how = (&self.config.diffusion, &self.corruption);
+            batch.write(&self.codes, length, how, store, plan)?;
+            let step = StepScalars {
+                seed_lo: ELBO_SEED as u32,
+                sample_base: (at * micro) as u32,
+                ..StepScalars::default()
+            };
+            plan.run_lane(store, 0, &step)?;
+            let loss = store.read_f32(plan.output("loss")?)?;
+            for (i, &(image, _)) in chunk.iter().enumerate() {
+                let nats: f64 =
+                    loss[i * length..(i + 1) * length].iter().map(|&l| f64::from(l)).sum();
+                let share = counts_for / (length * ELBO_TIMES) as f64;
+                bits[image] += (share * nats + prior / ELBO_TIMES as f64) / LN_2;
+            }
+        }
+        let n = bits.len() as f64;
+        let mean = bits.iter().sum::<f64>() / n;
+        let variance = bits.iter().map(|b| (b - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+        Ok((mean, (variance / n).sqrt()))
+    }
+}
