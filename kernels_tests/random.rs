@@ -252,7 +252,7 @@ fn guidance_interpolates_between_the_branches() {
 #[test]
 fn hopeless_rows_stay_in_range() {
     let logits = [[f32::NEG_INFINITY; 5], [f32::NAN; 5]].concat();
-    let fills = vec![Fill::F32(logits), Fill::Poison, Fill::Poison];
+    let fills = vec![Fill::F32(logits), Fill::Poison, Fill::Poison, Fill::Poison];
     let kernel = DrawTokens { rows: 2, k: 5, guided: false };
     on_devices(|device| {
         for form in device::forms(device, kernel.clone()) {

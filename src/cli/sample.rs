@@ -9,7 +9,7 @@ use vqforge::data::Dataset;
 use vqforge::data::provenance::Provenance;
 use vqforge::data::write::{to_u8, write_npy, write_npz};
 use vqforge::diffusion::Corruption;
-use vqforge::diffusion::sampler::Sampler;
+use vqforge::diffusion::sampler::{GuidanceSchedule, Pace, Sampler};
 use vqforge::error::{Error, Result};
 use vqforge::model::denoiser::Grid;
 use vqforge::model::{Scope, denoiser};
@@ -33,17 +33,24 @@ pub struct Args {
     /// Scale of classifier-free guidance; 1: none
     #[arg(long, default_value_t = 1.5)]
     guidance: f32,
+    /// How guidance grows from none to its scale over the run: constant, linear or cosine
+    #[arg(long, default_value = "constant")]
+    guidance_schedule: String,
     /// Network evaluations; default: the sampler's own
     #[arg(long, value_parser = between(1, 4095))]
     steps: Option<usize>,
-    /// ancestral, maskgit, first-hitting, halton or remdm
+    /// ancestral, maskgit, first-hitting, halton, remdm or purity
     #[arg(long, default_value = "ancestral")]
     sampler: String,
+    /// Times of ancestral and remdm: trained, linear or cosine (small steps first)
+    #[arg(long, default_value = "trained")]
+    grid: String,
     /// Above 1: more varied, below 1: more typical
     #[arg(long, default_value_t = 1.0)]
     temperature: f32,
-    /// Draw only from the likeliest codes that have this share of the probability together
-    #[arg(long, default_value_t = 1.0)]
+    /// Draw only from the likeliest codes that have this share of the probability together (the
+    /// truncation of VQ-Diffusion, which takes 0.86); cut off after guidance
+    #[arg(long, visible_alias = "truncation", default_value_t = 1.0)]
     top_p: f32,
     /// Draw only from so many of the likeliest codes; 0: from all
     #[arg(long, default_value_t = 0)]
@@ -110,7 +117,7 @@ pub fn open(run: &Path, n: usize, device: &DeviceArgs, console: &mut Console) ->
     snapshot.restore(&mut store)?;
     let weights = if config.train.ema_decay > 0.0 { Weights::Average } else { Weights::Current };
     let second = device.open(None, console)?;
-    let generator = Generator::new(&config, grid, n, weights, &mut store, &tokenizer, second)?;
+    let generator = Generator::new(&config, grid, n, weights, &tokenizer, second)?;
     let r = tokenizer.config.model.reduction();
     let shape = [rows * r, cols / tokenizer.heads() * r, tokenizer.config.model.out_channels];
     let provenance = tokenizer.provenance()?;
@@ -124,6 +131,8 @@ fn parse<T: serde::de::DeserializeOwned>(snapshot: &Snapshot, key: &str) -> Resu
 
 pub fn run(args: &Args) -> Result<()> {
     let sampler = Sampler::parse(&args.sampler)?;
+    let pace = Pace::parse(&args.grid)?;
+    let schedule = GuidanceSchedule::parse(&args.guidance_schedule)?;
     if !(args.temperature > 0.0 && args.temperature.is_finite() && args.guidance.is_finite()) {
         return Err(Error::usage("nothing can be sampled so")
             .at(format!("--temperature {} --guidance {}", args.temperature, args.guidance))
@@ -172,6 +181,8 @@ pub fn run(args: &Args) -> Result<()> {
         let how = Request {
             sampler,
             steps: args.steps.unwrap_or(opened.generator.default_steps(sampler)),
+            pace,
+            guidance_schedule: schedule,
             guidance: args.guidance,
             temperature: args.temperature,
             top_p: args.top_p,
