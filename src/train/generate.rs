@@ -75,8 +75,15 @@ pub struct Generator {
     networks: [Option<Plan>; 2],
     tokenizer: Config,
     decoder: Store,
-    /// For grids of these sizes.
-    decoders: Vec<(Size, Plan)>,
+    decoders: Vec<Decoder>,
+}
+
+/// A plan that makes images of `n` grids of `size` places.
+#[derive(Debug)]
+struct Decoder {
+    size: Size,
+    n: usize,
+    plan: Plan,
 }
 
 impl Generator {
@@ -104,7 +111,7 @@ impl Generator {
             networks: [None, None],
             tokenizer: tokenizer.config.clone(),
             decoder,
-            decoders: vec![(size, plan)],
+            decoders: vec![Decoder { size, n, plan }],
         })
     }
 
@@ -227,29 +234,38 @@ impl Generator {
         Ok(())
     }
 
-    /// Images in [0, 1] of codes on grids of `size` places.
+    /// Images in [0, 1] of codes on grids of `size` places; of larger grids fewer at once.
     fn decode(&mut self, codes: &[u32], size: Size) -> Result<Vec<f32>> {
-        let known = self.decoders.iter().position(|(known, _)| *known == size);
-        let at = match known {
+        let at = match self.decoders.iter().position(|decoder| decoder.size == size) {
             Some(at) => at,
             None => {
+                let [own, wanted] = [self.size(), size].map(|[rows, cols]| rows * cols);
+                let n = (self.n * own / wanted).max(1);
                 let (mut tape, mut table) = (Tape::new(), self.decoder.table().clone());
                 let mut s = Scope::new(&mut tape, &mut table);
-                decode(&mut s, &self.tokenizer, self.heads, self.n, size)?;
+                decode(&mut s, &self.tokenizer, self.heads, n, size)?;
                 let options = Options::default();
                 let plan = Plan::compile(&mut self.decoder, &tape, &options, &mut |_, _| {})?;
-                self.decoders.push((size, plan));
+                self.decoders.push(Decoder { size, n, plan });
                 self.decoders.len() - 1
             }
         };
-        let (store, plan) = (&mut self.decoder, &self.decoders[at].1);
-        for head in 0..self.heads {
-            let own = of_one_head(codes, head, self.heads);
-            store.write_u32(plan.input(&of_head("idx", head))?, &own)?;
+        let (store, Decoder { n, plan, .. }) = (&mut self.decoder, &self.decoders[at]);
+        let length = size[0] * size[1] * self.heads;
+        let mut images = vec![];
+        for codes in codes.chunks(n * length) {
+            // A short batch is filled up with code 0.
+            let mut all = codes.to_vec();
+            all.resize(n * length, 0);
+            for head in 0..self.heads {
+                let own = of_one_head(&all, head, self.heads);
+                store.write_u32(plan.input(&of_head("idx", head))?, &own)?;
+            }
+            plan.run_lane(store, 0, &StepScalars::default())?;
+            let made = store.read_f32(plan.output("image")?)?;
+            let wanted = made.len() / n * (codes.len() / length);
+            images.extend(made[..wanted].iter().map(|v| (v * 0.5 + 0.5).clamp(0.0, 1.0)));
         }
-        plan.run_lane(store, 0, &StepScalars::default())?;
-        let mut images = store.read_f32(plan.output("image")?)?;
-        images.iter_mut().for_each(|v| *v = (*v * 0.5 + 0.5).clamp(0.0, 1.0));
         Ok(images)
     }
 }
