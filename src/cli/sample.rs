@@ -273,9 +273,8 @@ fn size(text: &str) -> std::result::Result<[usize; 2], String> {
 
 /// Names of all classes; of a diffusion without classes one for all samples.
 fn folder_names(opened: &Opened) -> Vec<String> {
-    let name = |class: usize| {
-        opened.class_names.get(class).cloned().unwrap_or_else(|| class.to_string())
-    };
+    let name =
+        |class: usize| opened.class_names.get(class).cloned().unwrap_or_else(|| class.to_string());
     match opened.grid.classes {
         0 => vec!["samples".into()],
         classes => (0..classes).map(name).collect(),

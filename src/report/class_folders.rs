@@ -47,13 +47,13 @@ impl ClassFolders {
     /// # Errors
     /// A class without a name; exit code 5: the file cannot be written.
     pub fn write(&mut self, class: usize, image: &Raster) -> Result<()> {
-        let Some((folder, written)) = self.folders.get(class).zip(self.written.get_mut(class)) else {
+        let Some((folder, written)) = self.folders.get(class).zip(self.written.get_mut(class))
+        else {
             return Err(Error::failed(format!("class {class} has no folder")));
         };
         if *written == 0 {
-            std::fs::create_dir_all(folder).map_err(|e| {
-                Error::disk("cannot create the folder").at_path(folder).why(e)
-            })?;
+            std::fs::create_dir_all(folder)
+                .map_err(|e| Error::disk("cannot create the folder").at_path(folder).why(e))?;
         }
         let path = folder.join(format!("{:0width$}.png", *written, width = self.digits));
         *written += 1;
@@ -107,13 +107,39 @@ mod tests {
     #[test]
     fn names_are_safe_and_distinct() {
         let names = [
-            "walk", "Walk", "a/b", "a:b", "..", ".hidden", "CON", "com1.x", "train", "test", "",
-            " x. ", "../../etc", "Gang über Straße", "walk_2",
+            "walk",
+            "Walk",
+            "a/b",
+            "a:b",
+            "..",
+            ".hidden",
+            "CON",
+            "com1.x",
+            "train",
+            "test",
+            "",
+            " x. ",
+            "../../etc",
+            "Gang über Straße",
+            "walk_2",
         ];
         let got = safe_names(&names.map(String::from));
         let want = [
-            "walk", "Walk_2", "a_b", "a_b_2", "class", "hidden", "CON_", "com1.x_", "train_",
-            "test_", "class_2", "x", "_.._etc", "Gang über Straße", "walk_2_2",
+            "walk",
+            "Walk_2",
+            "a_b",
+            "a_b_2",
+            "class",
+            "hidden",
+            "CON_",
+            "com1.x_",
+            "train_",
+            "test_",
+            "class_2",
+            "x",
+            "_.._etc",
+            "Gang über Straße",
+            "walk_2_2",
         ];
         assert_eq!(got, want);
         let long = safe(&"ä".repeat(200));

@@ -334,3 +334,6 @@ impl TokenModel for OnDevice<'_> {
         !self.how.is_guided() || self.how.guidance_schedule == GuidanceSchedule::Constant
     }
 }
+
+#[cfg(test)]
+mod tests;
