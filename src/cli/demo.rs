@@ -138,15 +138,11 @@ impl Demo<'_> {
         let rounds = times(JUDGED, self.args.scale.min(1.0)).div_ceil(SHOWN).max(1);
         for round in 0..rounds {
             self.console.progress(&format!("generated {} images", round * batch));
+            let steps = opened.generator.default_steps(Sampler::Ancestral);
             let how = Request {
-                sampler: Sampler::Ancestral,
-                steps: opened.generator.default_steps(Sampler::Ancestral),
                 guidance: GUIDANCE,
-                temperature: 1.0,
-                top_p: 1.0,
-                top_k: 0,
-                seed: 0,
                 first: (round * batch) as u64,
+                ..Request::new(Sampler::Ancestral, steps)
             };
             images.extend(opened.generator.generate(&mut opened.store, &labels, &[], &how)?.1);
         }

@@ -23,6 +23,7 @@ pub mod resume;
 mod revival;
 pub mod session;
 pub mod stop;
+pub mod windows;
 
 pub use checkpoint::Snapshot;
 pub use console::Console;
