@@ -32,7 +32,7 @@ fn images(place: &Place, name: &str, side: usize, labels: Option<Vec<u32>>) {
 fn samples_are_judged() {
     let place = trained("eval");
     let made = eval(&place, "--n 10 --steps 1 --seed 3 --threads 1");
-    let made = made.expect(0, &["KID", "TSTR", "not judged: 10 images in a set"]);
+    let made = made.expect(0, &["KID", "TSTR", "64 features need 65"]);
     let first: Value = serde_json::from_str(&made.out).unwrap();
     let written: Value = serde_json::from_slice(&place.read("d/eval/eval.json")).unwrap();
     assert_eq!(first, written);
@@ -86,7 +86,7 @@ fn bad_samples(place: &Place) {
     write_npy(&place.path("nan.npy"), &[2, 32, 32, 1], &values).unwrap();
     let cases = [
         ("--samples small.npz", 4, "16 x 16 with 1 channels, not of 32 x 32"),
-        ("--samples other.npz", 4, "a sample is of class 77"),
+        ("--samples other.npz", 4, "a sample is of the class 77"),
         ("--samples nan.npy", 4, "nan.npy"),
         ("--samples nowhere.npz", 4, "cannot be opened"),
         ("--samples small.npz --n 5", 2, "--samples"),

@@ -6,14 +6,14 @@ use super::sample;
 use super::train::TOKENIZER;
 use std::path::PathBuf;
 use vqforge::config::Config;
-use vqforge::data::Dataset;
 use vqforge::data::write::to_u8;
+use vqforge::data::{Dataset, Scale};
 use vqforge::diffusion::sampler::Sampler;
 use vqforge::error::{Error, Result};
 use vqforge::metrics::generation::evaluation::Sampling;
 use vqforge::metrics::generation::{Circumstances, Evaluation, Pair};
 use vqforge::report::{Colormap, Grid as Sheet, Raster, write_png};
-use vqforge::train::appraise::Judge;
+use vqforge::train::appraise::{Judge, fitting};
 use vqforge::train::codes::Tokenizer;
 use vqforge::train::generate::Request;
 use vqforge::train::{Console, Material, Snapshot};
@@ -64,10 +64,11 @@ const EACH_SHOWN: usize = 6;
 const BETWEEN: usize = 16;
 const BETWEEN_LEVEL: u8 = 255;
 
-/// A diffusion run and the data it was trained on.
+/// What a diffusion run was trained on.
 struct Subject {
     config: Config,
-    tokenizer: Tokenizer,
+    /// Of the data, as its tokenizer saw them.
+    scale: Option<Scale>,
     data: String,
 }
 
@@ -80,17 +81,17 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let mut console = Console::new(args.device.quiet);
     let subject = open(args)?;
+    drop(args.device.announce(&mut console)?);
     // Samples that cannot be read are told before anything is computed.
     let given = args.samples.as_ref().map(Dataset::open).transpose()?;
-    let scale = subject.tokenizer.scale()?;
-    let data = material(&subject.config, &subject.data, scale, &mut console)?;
+    let data = material(&subject.config, &subject.data, subject.scale, &mut console)?;
     let out = args.out.clone().unwrap_or_else(|| args.run.join("eval"));
     folder(&out)?;
     let (samples, sampling) = match given {
-        Some(samples) => (samples, None),
+        Some(samples) => (fitting(samples, &data.images)?, None),
         None => {
             let (samples, sampling) = generate(args, sampler, &mut console)?;
-            (samples, Some(sampling))
+            (fitting(samples, &data.images)?, Some(sampling))
         }
     };
     let circumstances = Circumstances {
@@ -121,7 +122,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// The run's settings, tokenizer and data.
+/// The run's settings and the name of its data.
 fn open(args: &Args) -> Result<Subject> {
     let snapshot = Snapshot::load_best(&args.run)?;
     match snapshot.meta("kind")? {
@@ -140,7 +141,9 @@ fn open(args: &Args) -> Result<Subject> {
         }
     }
     let config = Config::parse("checkpoint", snapshot.meta("config")?, &[])?;
-    let tokenizer = Tokenizer::from_snapshot(Snapshot::load(&args.run.join(TOKENIZER))?)?;
+    let tokenizer = Snapshot::load(&args.run.join(TOKENIZER))?;
+    let own = Config::parse("checkpoint", tokenizer.meta("config")?, &[])?;
+    let scale = Tokenizer { config: own, snapshot: tokenizer }.scale()?;
     let data = match &args.data {
         Some(data) => data.clone(),
         None => {
@@ -148,14 +151,14 @@ fn open(args: &Args) -> Result<Subject> {
             known?.to_string()
         }
     };
-    Ok(Subject { config, tokenizer, data })
+    Ok(Subject { config, scale, data })
 }
 
 /// Samples as `vqforge sample` makes and writes them.
 fn generate(args: &Args, sampler: Sampler, console: &mut Console) -> Result<(Dataset, Sampling)> {
     let n = args.n as usize;
     let batch = n.min(sample::BATCH);
-    let mut opened = sample::open(&args.run, batch, &args.device, console)?;
+    let mut opened = sample::open(&args.run, batch, &args.device, &mut Console::new(true))?;
     let classes = opened.grid.classes;
     let steps = args.steps.map_or(opened.generator.default_steps(sampler), |steps| steps as usize);
     let labels: Vec<u32> = (0..n).map(|i| (i % classes.max(1)) as u32).collect();

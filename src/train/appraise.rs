@@ -24,12 +24,11 @@ pub struct Judge {
 const NOTHING_LEARNED: f64 = 1.2;
 
 impl Judge {
-    /// Judges samples that were made in `circumstances`; its numbers of images and its features are
-    /// filled in here. `open` opens a device for each classifier.
+    /// Judges samples that are [`fitting`] and were made in `circumstances`; its numbers of images and its
+    /// features are filled in here. `open` opens a device for each classifier.
     ///
     /// # Errors
-    /// Samples of another shape or with classes that the data do not have; nothing held out; images with
-    /// sides below 8; a classifier that diverges.
+    /// Nothing held out; images with sides below 8; a classifier that diverges.
     pub fn appraise(
         &self,
         data: &Material,
@@ -39,7 +38,6 @@ impl Judge {
         say: &mut dyn FnMut(&str),
     ) -> Result<Evaluation> {
         let (images, split) = (&data.images, &data.split);
-        fits(samples, images)?;
         if split.test.is_empty() {
             return Err(Error::data("nothing is held out, so nothing can be judged")
                 .at(&images.source)
@@ -116,9 +114,13 @@ impl Judge {
     }
 }
 
-/// Samples that can be compared with the images.
-fn fits(samples: &Dataset, images: &Dataset) -> Result<()> {
-    let [ours, theirs] = [samples, images].map(Dataset::image_shape);
+/// Samples that can be judged beside the images: of their shape, and numbered as their classes are. Where
+/// both have names for them, classes are told by name: another program may count them otherwise.
+///
+/// # Errors
+/// Samples of another shape, or of a class that the images do not have.
+pub fn fitting(mut samples: Dataset, images: &Dataset) -> Result<Dataset> {
+    let [ours, theirs] = [&samples, images].map(Dataset::image_shape);
     if ours != theirs {
         let text = |[h, w, c]: [usize; 3]| format!("{h} x {w} with {c} channels");
         return Err(Error::data("the samples do not look like the data")
@@ -126,15 +128,29 @@ fn fits(samples: &Dataset, images: &Dataset) -> Result<()> {
             .why(format!("images of {}, not of {}", text(ours), text(theirs)))
             .help("give samples of the run's own size"));
     }
-    let (most, classes) = (samples.labels.iter().flatten().max(), images.classes());
-    match most {
-        Some(&most) if images.labels.is_some() && most as usize >= classes => {
-            Err(Error::data(format!("a sample is of class {most}"))
+    let (Some(labels), Some(_)) = (&mut samples.labels, &images.labels) else { return Ok(samples) };
+    let classes = images.classes() as u32;
+    let named = !samples.class_names.is_empty() && !images.class_names.is_empty();
+    let number = |label: u32| {
+        let name = samples.class_names.get(label as usize).filter(|_| named);
+        let known = |name: &String| images.class_names.iter().position(|own| own == name);
+        name.map_or(Some(label), |name| known(name).map(|own| own as u32))
+    };
+    for label in labels.iter_mut() {
+        let own = number(*label).filter(|&own| own < classes);
+        *label = own.ok_or_else(|| {
+            let name = samples.class_names.get(*label as usize);
+            let name = name.cloned().unwrap_or_else(|| label.to_string());
+            let known: Vec<String> = (0..classes).map(|class| images.class_name(class)).collect();
+            Error::data(format!("a sample is of the class {name}"))
                 .at(&samples.source)
-                .why(format!("the data have {classes} classes, from 0")))
-        }
-        _ => Ok(()),
+                .why(format!("the data have: {}", known.join(", ")))
+        })?;
     }
+    if named {
+        samples.class_names.clone_from(&images.class_names);
+    }
+    Ok(samples)
 }
 
 fn looked_at(classifier: &mut Classifier, images: &Dataset, rows: &[u32]) -> Result<Recognised> {
@@ -158,4 +174,42 @@ fn as_training(samples: &Dataset, images: &Dataset, classes: usize) -> Material 
     let class_names = (0..classes as u32).map(|class| images.class_name(class)).collect();
     let split = Split { train: (0..samples.n as u32).collect(), ..Split::default() };
     Material { images: Dataset { class_names, ..samples.clone() }, split }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(names: &[&str], labels: &[u32]) -> Dataset {
+        let names = names.iter().map(|n| (*n).to_string()).collect();
+        let pixels = vec![7; labels.len() * 64];
+        let shape = [labels.len(), 8, 8, 1];
+        Dataset::from_u8(pixels, shape, Some(labels.to_vec()), names, "test").unwrap()
+    }
+
+    #[test]
+    fn classes_go_by_name() {
+        let data = set(&["walk", "fall", "sit"], &[0, 1, 2]);
+        let numbered = |names: &[&str], labels: &[u32]| {
+            fitting(set(names, labels), &data).map(|fitted| fitted.labels.unwrap())
+        };
+        assert_eq!(numbered(&["fall", "walk"], &[0, 1, 1]).unwrap(), [1, 0, 0]);
+        assert_eq!(numbered(&[], &[2, 0]).unwrap(), [2, 0]);
+        // A class without samples may have any name; one with samples may not.
+        assert_eq!(numbered(&["run", "sit"], &[1]).unwrap(), [2]);
+        let error = numbered(&["run", "sit"], &[1, 0]).unwrap_err().to_string();
+        assert!(error.contains("class run") && error.contains("walk, fall, sit"), "{error}");
+        assert!(numbered(&[], &[0, 3]).unwrap_err().to_string().contains("class 3"));
+        // Nothing is asked of labels that nothing is compared with.
+        let unlabelled = Dataset { labels: None, ..data.clone() };
+        assert_eq!(fitting(set(&[], &[9]), &unlabelled).unwrap().labels.unwrap(), [9]);
+    }
+
+    /// The classifier of the samples knows all classes, whether samples have them or not.
+    #[test]
+    fn samples_to_train_on() {
+        let data = set(&["walk", "fall"], &[0, 1, 2]);
+        let own = as_training(&set(&[], &[0, 0, 1, 0]), &data, data.classes());
+        assert_eq!((own.images.classes(), own.split.train.clone()), (3, vec![0, 1, 2, 3]));
+    }
 }
