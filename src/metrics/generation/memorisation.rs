@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::evaluation::Beside;
-use super::{Judged, Matrix, squared_distance};
+use super::{Judged, Matrix, squared_distance, sum_over};
 use crate::data::Dataset;
 
 /// Share of the held-out images that are nearer than the threshold.
@@ -102,8 +102,7 @@ pub fn nearest_pixels(images: &[f32], training: &Dataset, rows: &[u32]) -> Vec<N
 fn nearer(a: &[f32], b: &[f32], limit: f64) -> Option<f64> {
     let mut sum = 0.0;
     for (a, b) in a.chunks(STRETCH).zip(b.chunks(STRETCH)) {
-        let squares = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2));
-        sum += squares.sum::<f64>();
+        sum += sum_over(a, b, |a, b| (f64::from(a) - f64::from(b)).powi(2));
         if sum >= limit {
             return None;
         }
