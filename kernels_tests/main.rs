@@ -6,6 +6,7 @@ mod autoencoder_kl;
 mod backbones;
 mod claims;
 mod classic;
+mod clip_text;
 mod compare;
 mod coverage;
 mod cross_compile;

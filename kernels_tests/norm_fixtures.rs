@@ -156,7 +156,7 @@ fn attention<T: Real>(r: Record<'_>, f: &Forms<T>) -> Results<T> {
     let (lk, scale) = (r.shape("k")[2], (f.parameter)(r.param("scale")));
     let shape = AttentionShape { batch, heads, lq, lk, d, scale };
     let [q, k, v, dy] = ["q", "k", "v", "gy"].map(|t| f.lift(&r.heads_inside(t)));
-    let forward = f.launch(&Attention { shape: shape.clone() }, &[&q, &k, &v], &[]);
+    let forward = f.launch(&Attention { shape: shape.clone(), causal: false }, &[&q, &k, &v], &[]);
     let (y, lse) = (&forward[0], &forward[1]);
     let delta = &f.launch(&AttentionDelta { shape: shape.clone() }, &[y, &dy], &[])[0];
     let inputs = [&q[..], &k, &v, &dy, lse, delta];

@@ -7,6 +7,7 @@ mod compare;
 mod data;
 mod demo;
 mod devices;
+mod embed;
 mod inpaint;
 mod protocol;
 mod reconstruct;

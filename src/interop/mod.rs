@@ -5,3 +5,5 @@ pub mod diffusers;
 pub mod runs;
 #[cfg(test)]
 mod tests;
+pub mod text;
+mod weights;

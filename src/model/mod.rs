@@ -3,6 +3,7 @@
 pub mod autoencoder;
 mod classic;
 pub mod classifier;
+pub mod clip;
 mod compact;
 pub mod denoiser;
 pub mod discriminator;

@@ -33,7 +33,7 @@ pub use crate::kernels::pixel_loss::Penalty;
 pub use crate::kernels::unary::Activation;
 pub use activation::activation;
 pub use add::{add, add_repeated};
-pub use attention::attention;
+pub use attention::{attention, causal_attention};
 pub use binary_code::{bit_entropy, sign_code, sign_codes};
 pub use columns::{pad_columns, slice_columns};
 pub use conv_transpose2d::conv_transpose2d;
