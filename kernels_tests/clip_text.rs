@@ -9,8 +9,8 @@ use vqforge::interop::text::TextEncoder;
 
 fn check(device: Box<dyn Device>) {
     let kind = device.kind();
-    let folder = folder().join("clip_text");
-    let text = std::fs::read_to_string(folder.join("recorded.json")).expect("a record");
+    let folder = folder().join("vq_diffusion_pipeline");
+    let text = std::fs::read_to_string(folder.join("text.json")).expect("a record");
     let meta: serde_json::Value = serde_json::from_str(&text).expect("json");
     let mut encoder = ok(TextEncoder::open(&folder, device));
     let mut texts = vec![];
@@ -21,7 +21,7 @@ fn check(device: Box<dyn Device>) {
         assert_eq!(ok(encoder.tokens(text)), ids, "{text:?}");
         texts.push(text.to_string());
     }
-    let want = Fixture::open(&folder.join("recorded.safetensors")).f32("hidden");
+    let want = Fixture::open(&folder.join("text.safetensors")).f32("hidden");
     let got = ok(encoder.hidden(&texts));
     assert_eq!(got.len(), want.len());
     let error = got.iter().zip(&want).fold(0.0f32, |a, (g, w)| a.max((g - w).abs()));
