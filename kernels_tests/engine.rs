@@ -68,7 +68,14 @@ impl Tiny {
                 vq_embed_dim: CODE_LEN,
                 ..Model::default()
             },
-            denoiser: Denoiser { layers: 2, width: 12, heads: 3, mlp_ratio: 2, class_drop: 0.0 },
+            denoiser: Denoiser {
+                layers: 2,
+                width: 12,
+                heads: 3,
+                mlp_ratio: 2,
+                class_drop: 0.0,
+                ..Denoiser::default()
+            },
             train: Train {
                 seed: 5,
                 steps: 100,

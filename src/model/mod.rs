@@ -11,7 +11,6 @@ pub mod losses;
 pub mod perceptual;
 pub mod quantiser;
 mod scope;
-pub mod transformer;
 pub mod vqmodel;
 
 pub use scope::Scope;
