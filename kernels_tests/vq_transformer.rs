@@ -35,6 +35,7 @@ fn model(config: &Value) -> Transformer {
             codes: number("num_vector_embeds") - 1,
             classes: 0,
             times: number("num_embeds_ada_norm"),
+            context: None,
         },
         width,
         heads: number("num_attention_heads"),

@@ -3,6 +3,7 @@
 use super::data::{Data, SplitBy, SplitTable};
 use super::quantiser::Quantiser;
 use super::sections::{Bottleneck, Config, Family, Model, Train};
+use crate::data::embeddings::IN_DATA;
 
 /// A value out of bounds: which key, why, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,6 +144,12 @@ fn data(d: &Data) -> Checked {
     for &side in &d.size {
         whole("data.size", side as u64, 1, 8192)?;
     }
+    demand(
+        d.embeddings.as_ref().is_none_or(|e| !["", IN_DATA].contains(&e.as_str())),
+        "data.embeddings",
+        "an empty name".into(),
+        "name a file, or an array of the data as npz:NAME",
+    )?;
     real("data.clip_db", d.clip_db, Bounds::OpenClosed(0.0, 400.0))?;
     for percent in d.percentiles {
         real("data.percentiles", percent, Bounds::Closed(0.0, 100.0))?;

@@ -27,7 +27,9 @@ pub struct Denoiser {
     pub mlp: Mlp,
     /// For `modern`: normalises queries and keys (2302.05442), against logits that grow.
     pub qk_norm: bool,
-    /// Share of samples trained without their class, for guidance.
+    /// With `data.embeddings`: how they are used.
+    pub conditioning: Conditioning,
+    /// Share of samples trained without their class and embedding, for guidance.
     pub class_drop: f64,
 }
 
@@ -45,6 +47,7 @@ impl Default for Denoiser {
             rotary_base: 10_000.0,
             mlp: Mlp::Swiglu,
             qk_norm: false,
+            conditioning: Conditioning::Pooled,
             class_drop: 0.1,
         }
     }
@@ -104,6 +107,17 @@ pub enum Mlp {
     Gelu,
 }
 
+/// How a denoiser follows embeddings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Conditioning {
+    /// Their mean, projected, is added to the condition of the adaptive norms; in `vq-diffusion` it is a
+    /// token of the context.
+    Pooled,
+    /// Every block attends to all of them.
+    Cross,
+}
+
 impl Denoiser {
     /// Width of the feed-forward part. Gated parts have three matrices instead of two: two thirds of the
     /// width make both equally large, rounded up to a multiple of 8.
@@ -136,6 +150,12 @@ impl Denoiser {
             format!("heads {head} wide cannot turn with row and column"),
             "make denoiser.width / denoiser.heads a multiple of 4, or use denoiser.positions = \
              \"learned\"",
+        )?;
+        demand(
+            self.kind != DenoiserKind::Adaptive || self.conditioning != Conditioning::Cross,
+            "denoiser.conditioning",
+            "\"adaptive\" has no cross-attention".into(),
+            "use denoiser.conditioning = \"pooled\", or denoiser.kind = \"modern\"",
         )?;
         real("denoiser.rotary_base", self.rotary_base, Bounds::OpenClosed(1.0, 1e9))?;
         demand(

@@ -19,6 +19,7 @@ const DENOISER: &[&str] = &[
     "denoiser.positions",
     "denoiser.mlp",
     "denoiser.qk_norm",
+    "denoiser.conditioning",
 ];
 
 const AUTOENCODER: &[&str] = &[
@@ -90,6 +91,12 @@ fn unfit(kind: &str, key: &str, old: &Config, new: &Config) -> Option<String> {
             "diffusion.process" => Some("the checkpoint learned to undo another corruption".into()),
             "denoiser.norm" | "denoiser.rotary_base" => {
                 Some("the checkpoint learned with another one".into())
+            }
+            "data.embeddings" => {
+                let with =
+                    |c: &Config| if c.data.embeddings.is_some() { "with" } else { "without" };
+                (with(old) != with(new))
+                    .then(|| format!("the checkpoint was trained {} embeddings", with(old)))
             }
             "diffusion.steps" if chain => Some("the checkpoint tells other steps apart".into()),
             _ => None,

@@ -2,7 +2,7 @@
 //! MLP(AdaLN(x)), where the adaptive layer norm takes scale and shift from the condition.
 
 use super::attend::{attend, unturned};
-use super::{Grid, embed};
+use super::{Grid, condition, embed};
 use crate::config::Denoiser;
 use crate::error::Result;
 use crate::model::Scope;
@@ -22,7 +22,8 @@ pub(super) fn logits(
     class: Idx,
 ) -> Result<Act> {
     let mut x = embed::embed(s.at(""), grid, config.width, tokens, true)?;
-    let condition = embed::condition(s, grid, config.width, batch, class)?;
+    let context = condition::context(s, grid, config.width, batch)?;
+    let condition = condition::condition(s, grid, config.width, class, context)?;
     let condition = ops::activation(s.tape, condition, Activation::Silu)?;
     for i in 0..config.layers {
         x = s.at(format!("transformer_blocks.{i}")).region(|mut s| {

@@ -1,6 +1,6 @@
-//! What a denoiser is given, as vectors: tokens with their places, and the condition.
+//! Tokens and their places, as vectors.
 
-use super::{Grid, TIME};
+use super::Grid;
 use crate::error::Result;
 use crate::model::Scope;
 use crate::ops;
@@ -42,34 +42,4 @@ pub(super) fn embed(
     let cols = ops::embedding(s.tape, cols, col_table)?;
     let places = ops::add(s.tape, rows, cols)?;
     ops::add_repeated(s.tape, x, places)
-}
-
-/// class [batch] in 0..=classes -> [batch, width].
-pub(super) fn class_vector(s: &mut Scope<'_>, grid: Grid, width: usize, class: Idx) -> Result<Act> {
-    let classes = table(s, "class_emb", grid.classes + 1, width)?;
-    ops::embedding(s.tape, class, classes)
-}
-
-/// The input [`TIME`] [batch].
-pub(super) fn time_input(s: &mut Scope<'_>, batch: usize) -> Result<Idx> {
-    s.tape.input_idx(TIME, &[batch])
-}
-
-/// What adaptive norms follow: the vectors of class and, where times are told apart, of time, added.
-/// [batch, width].
-pub(super) fn condition(
-    s: &mut Scope<'_>,
-    grid: Grid,
-    width: usize,
-    batch: usize,
-    class: Idx,
-) -> Result<Act> {
-    let condition = class_vector(s, grid, width, class)?;
-    if grid.times == 0 {
-        return Ok(condition);
-    }
-    let times = table(s, "time_emb", grid.times, width)?;
-    let time = time_input(s, batch)?;
-    let time = ops::embedding(s.tape, time, times)?;
-    ops::add(s.tape, condition, time)
 }

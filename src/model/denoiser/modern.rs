@@ -4,12 +4,14 @@
 //!
 //! Each block x += gate1 Attn(N(x) (1 + scale1) + shift1), x += gate2 FF(N(x) (1 + scale2) + shift2), with
 //! [scale1 | shift1 | gate1 | scale2 | shift2 | gate2] = linear(SiLU(condition)). The norm N has no
-//! parameters of its own. As the linear starts at zero, every block starts as the identity.
+//! parameters of its own. As the linear starts at zero, every block starts as the identity. With
+//! embeddings to attend to there is x += CrossAttn(N(x), context) between the two, whose last projection
+//! starts at zero.
 
-use super::attend::attend;
+use super::attend::{attend, unturned};
 use super::rotary::angles;
-use super::{Grid, embed};
-use crate::config::{Denoiser, Mlp, Positions, RowNorm};
+use super::{Grid, condition, embed};
+use crate::config::{Conditioning, Denoiser, Mlp, Positions, RowNorm};
 use crate::error::Result;
 use crate::model::Scope;
 use crate::model::layers::{Init, linear, mlp};
@@ -31,7 +33,12 @@ pub(super) fn logits(
     let width = config.width;
     let learned = config.positions == Positions::Learned;
     let mut x = embed::embed(s.at(""), grid, width, tokens, learned)?;
-    let condition = embed::condition(s, grid, width, batch, class)?;
+    let context = condition::context(s, grid, width, batch)?;
+    let (pooled, context) = match config.conditioning {
+        Conditioning::Pooled => (context, None),
+        Conditioning::Cross => (None, context),
+    };
+    let condition = condition::condition(s, grid, width, class, pooled)?;
     let condition = ops::activation(s.tape, condition, Activation::Silu)?;
     let angles = match learned {
         true => None,
@@ -53,7 +60,13 @@ pub(super) fn logits(
                 attend(s.at("attn1"), [h, h], config.heads, true, Init::Transformer, |s, x| {
                     turned(s, config, angles, x)
                 })?;
-            let x = ops::add_gated(s.tape, x, gate, h)?;
+            let mut x = ops::add_gated(s.tape, x, gate, h)?;
+            if let Some(context) = context {
+                let h = normalised(&mut s, config.norm, x)?;
+                let of = [h, context];
+                let h = attend(s.at("attn2"), of, config.heads, true, Init::Zeros, unturned)?;
+                x = ops::add(s.tape, x, h)?;
+            }
             let (scale_shift, gate) = (part(&mut s, 3, 2)?, part(&mut s, 5, 1)?);
             let h = modulated(&mut s, config.norm, x, scale_shift)?;
             let h = feed_forward(s.at("ff"), config, h)?;
@@ -63,6 +76,13 @@ pub(super) fn logits(
     let m = linear(s.at("norm_out.linear"), condition, 2 * width, Init::Zeros)?;
     let x = modulated(s, config.norm, x, m)?;
     linear(s.at("out"), x, grid.codes, Init::Transformer)
+}
+
+fn normalised(s: &mut Scope<'_>, norm: RowNorm, x: Act) -> Result<Act> {
+    match norm {
+        RowNorm::Rms => ops::rms_norm(s.tape, x, EPS),
+        RowNorm::Layer => ops::layer_norm(s.tape, x, EPS),
+    }
 }
 
 fn modulated(s: &mut Scope<'_>, norm: RowNorm, x: Act, m: Act) -> Result<Act> {

@@ -26,7 +26,7 @@ mod tests {
     /// Place (2, 3) of a head of eight channels: two pairs by row, two by column.
     #[test]
     fn row_then_column() {
-        let grid = Grid { rows: 3, cols: 5, codes: 2, classes: 0, times: 0 };
+        let grid = Grid { rows: 3, cols: 5, codes: 2, classes: 0, times: 0, context: None };
         let table = angles(grid, 4, 10_000.0);
         assert_eq!(table.len(), 15 * 8);
         let at = &table[(2 * 5 + 3) * 8..][..8];

@@ -7,7 +7,7 @@
 
 use super::adaptive::adaptive_norm;
 use super::attend::{attend, unturned};
-use super::{Grid, embed};
+use super::{Grid, condition, embed};
 use crate::config::{Denoiser, FeedForward};
 use crate::error::{Error, Result};
 use crate::model::Scope;
@@ -32,7 +32,7 @@ pub struct Transformer {
     pub attention_bias: bool,
 }
 
-/// As [`super::logits`]: the context is the vector of the class, one token wide.
+/// As [`super::logits`]: the context is the vector of the class and, if there is one, the embedding.
 ///
 /// # Errors
 /// No times are told apart.
@@ -49,9 +49,9 @@ pub(super) fn logits(
             .at("denoiser.kind")
             .help("set diffusion.process to \"vq-diffusion\", or use another denoiser.kind"));
     }
-    let class = embed::class_vector(s, grid, config.width, class)?;
-    let context = s.tape.reshape(class, &[batch, 1, config.width])?;
-    let time = embed::time_input(s, batch)?;
+    let context = condition::context(s, grid, config.width, batch)?;
+    let context = condition::class_and_context(s, grid, config.width, class, context)?;
+    let time = condition::time_input(s, batch)?;
     let model = Transformer {
         grid,
         width: config.width,
