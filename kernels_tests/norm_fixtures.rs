@@ -69,6 +69,7 @@ fn layer_norm<T: Real>(r: Record<'_>, f: &Forms<T>) -> Results<T> {
         rows: dims.iter().product::<usize>() / c,
         c,
         eps: (f.parameter)(r.param("eps")),
+        centred: true,
         mode: if affine { NormMode::Affine } else { NormMode::Plain },
     };
     let (x, dy) = (f.lift(&r.floats("x")), f.lift(&r.floats("gy")));
@@ -102,6 +103,7 @@ fn ada_layer_norm<T: Real>(r: Record<'_>, f: &Forms<T>) -> Results<T> {
         rows: samples * length,
         c,
         eps: (f.parameter)(r.param("eps")),
+        centred: true,
         mode: NormMode::Modulate { rows_per_sample: length },
     };
     let [x, dy, emb, w, b] = ["x", "gy", "emb", "w", "b"].map(|t| f.lift(&r.floats(t)));

@@ -2,6 +2,7 @@
 
 mod config;
 pub mod diffusers;
+pub mod pipeline;
 pub mod runs;
 #[cfg(test)]
 mod tests;

@@ -49,6 +49,7 @@ pub mod fma_probe;
 pub mod frame_rms;
 pub mod fsq;
 pub mod fused;
+pub mod gate;
 pub mod gather;
 pub mod gaussian_kl;
 pub mod gaussian_noise;
@@ -76,6 +77,7 @@ pub mod posterior_loss;
 pub mod power_pool;
 mod real;
 pub mod ring_write;
+pub mod rotary;
 pub mod rotation_trick;
 mod rounded;
 pub mod sample_gaussian;
@@ -268,6 +270,9 @@ pub fn registry() -> Vec<Entry> {
         Entry { name: "layer_norm", cases: layer_norm::cases },
         Entry { name: "layer_norm_bwd", cases: layer_norm_bwd::cases },
         Entry { name: "layer_norm_bwd_params", cases: layer_norm_bwd::params_cases },
+        Entry { name: "gate", cases: gate::cases },
+        Entry { name: "gate_grad", cases: gate::grad_cases },
+        Entry { name: "rotary", cases: rotary::cases },
         Entry { name: "attention", cases: attention::cases },
         Entry { name: "attention_delta", cases: attention_bwd::delta_cases },
         Entry { name: "attention_bwd_kv", cases: attention_bwd::kv_cases },

@@ -12,7 +12,6 @@ pub mod losses;
 pub mod perceptual;
 pub mod quantiser;
 mod scope;
-pub mod transformer;
 pub mod vqmodel;
 
 pub use scope::Scope;

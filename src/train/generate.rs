@@ -8,7 +8,7 @@ use crate::diffusion::Corruption;
 use crate::diffusion::sampler::{Run, Sampler, TokenModel};
 use crate::error::{Error, Result};
 use crate::kernels::StepScalars;
-use crate::model::denoiser::{self, Grid, TIME};
+use crate::model::denoiser::{self, CONTEXT, DROPPED, Grid, TIME};
 use crate::model::quantiser::of_head;
 use crate::model::{Scope, autoencoder};
 use crate::ops;
@@ -40,6 +40,8 @@ pub struct Generator {
     heads: usize,
     grid: Grid,
     corruption: Corruption,
+    /// See [`Generator::condition_on`].
+    contexts: Vec<f32>,
     plan: Plan,
     decoder: (Store, Plan),
 }
@@ -78,7 +80,31 @@ impl Generator {
             s.tape.output("image", image)
         })?;
         let corruption = Corruption::new(&config.diffusion, grid.codes)?;
-        Ok(Generator { n, heads, grid, corruption, plan, decoder })
+        Ok(Generator { n, heads, grid, corruption, contexts: vec![], plan, decoder })
+    }
+
+    /// The embeddings of the samples that are generated from now on, one after the other; for a run that
+    /// was trained with them.
+    pub fn condition_on(&mut self, contexts: Vec<f32>) {
+        self.contexts = contexts;
+    }
+
+    /// Writes the embeddings: none, which the learnable null stands for, and then those given.
+    fn write_contexts(&self, store: &mut Store) -> Result<()> {
+        let Some(of) = self.grid.context else { return Ok(()) };
+        let len = self.n * of.tokens * of.width;
+        if self.contexts.len() != len {
+            let given = self.contexts.len();
+            return Err(Error::usage(
+                "the run was trained on embeddings, which samples need as well",
+            )
+            .why(format!("{given} of {len} numbers were given"))
+            .help("sample with --embeddings FILE.npy"));
+        }
+        let both = [&vec![0.0; len], &self.contexts[..]].concat();
+        store.write_f32(self.plan.input(CONTEXT)?, &both)?;
+        let dropped = [vec![1.0; self.n], vec![0.0; self.n]].concat();
+        store.write_f32(self.plan.input(DROPPED)?, &dropped)
     }
 
     /// Steps where the user gives none.
@@ -110,6 +136,7 @@ impl Generator {
         let mut both = vec![self.grid.classes as u32; self.n];
         both.extend_from_slice(classes);
         store.write_u32(self.plan.input("class")?, &both)?;
+        self.write_contexts(store)?;
         let run = Run {
             sampler: how.sampler,
             corruption: &self.corruption,
