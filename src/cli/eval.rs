@@ -3,7 +3,6 @@
 use super::common::{DeviceArgs, folder, material};
 use super::protocol::write_json;
 use super::sample;
-use super::train::TOKENIZER;
 use std::path::PathBuf;
 use vqforge::config::Config;
 use vqforge::data::write::to_u8;
@@ -14,7 +13,7 @@ use vqforge::metrics::generation::evaluation::Sampling;
 use vqforge::metrics::generation::{Circumstances, Evaluation, Pair};
 use vqforge::report::{Colormap, Grid as Sheet, Raster, write_png};
 use vqforge::train::appraise::{Judge, fitting};
-use vqforge::train::codes::Tokenizer;
+use vqforge::train::codes::{TOKENIZER, Tokenizer};
 use vqforge::train::generate::Request;
 use vqforge::train::{Console, Material, Snapshot};
 
@@ -170,14 +169,10 @@ fn generate(args: &Args, sampler: Sampler, console: &mut Console) -> Result<(Dat
         // A short last batch is filled up; what is too much is dropped.
         let asked: Vec<u32> = (0..batch).map(|i| chunk[i.min(chunk.len() - 1)]).collect();
         let how = Request {
-            sampler,
-            steps,
             guidance: args.guidance,
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: 0,
             seed: args.seed,
             first: first as u64,
+            ..Request::new(sampler, steps)
         };
         let made = opened.generator.generate(&mut opened.store, &asked, &[], &how)?.1;
         pixels.extend(made[..chunk.len() * len].iter().map(|&v| to_u8(v)));

@@ -7,6 +7,7 @@ mod compare;
 mod data;
 mod demo;
 mod devices;
+mod embed;
 mod eval;
 mod inpaint;
 mod protocol;

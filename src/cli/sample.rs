@@ -2,20 +2,20 @@
 
 use super::common::{DeviceArgs, folder};
 use super::inpaint::{Given, Region, region};
-use super::train::TOKENIZER;
 use std::path::{Path, PathBuf};
-use vqforge::config::Config;
-use vqforge::data::Dataset;
+use vqforge::config::{Conditioning, Config};
 use vqforge::data::provenance::Provenance;
 use vqforge::data::write::{to_u8, write_npy, write_npz};
+use vqforge::data::{Dataset, Embeddings};
 use vqforge::diffusion::Corruption;
 use vqforge::diffusion::sampler::{GuidanceSchedule, Pace, Sampler};
 use vqforge::error::{Error, Result};
-use vqforge::model::denoiser::Grid;
+use vqforge::model::denoiser::{CONTEXT, Context, Grid};
 use vqforge::model::{Scope, denoiser};
 use vqforge::plan::{ParamTable, Store, Weights};
 use vqforge::report::{ClassFolders, Colormap, Grid as Sheet, Raster, write_png};
 use vqforge::tape::Tape;
+use vqforge::train::codes::TOKENIZER;
 use vqforge::train::codes::Tokenizer;
 use vqforge::train::generate::{Generator, Request};
 use vqforge::train::{Console, Snapshot};
@@ -71,6 +71,9 @@ pub struct Args {
     /// Also write every sample as a PNG file of its own: OUT/CLASS/00000.png
     #[arg(long)]
     folders: bool,
+    /// Embeddings to follow, for a run that was trained with some: row i for sample i, in turn
+    #[arg(long, value_name = "FILE.npy")]
+    embeddings: Option<PathBuf>,
     /// Also write samples_db.npy, the samples in decibels, where the training data were spectrograms
     /// whose scale is known
     #[arg(long)]
@@ -99,6 +102,37 @@ pub struct Opened {
     pub shape: [usize; 3],
     /// How the pixels of the training images came to be, where the tokenizer knows.
     pub provenance: Option<Provenance>,
+    conditioning: Conditioning,
+}
+
+impl Opened {
+    /// The embeddings of a file, as the run follows them; `None` for a run without.
+    ///
+    /// # Errors
+    /// A file where the run has none, or none where it has; another shape than it was trained with.
+    fn embeddings(&self, file: Option<&Path>) -> Result<Option<Embeddings>> {
+        let (context, file) = match (self.grid.context, file) {
+            (None, None) => return Ok(None),
+            (Some(context), Some(file)) => (context, file),
+            (None, Some(_)) => {
+                return Err(Error::usage("the run was trained without embeddings")
+                    .at("--embeddings")
+                    .help("leave it away, or train with --set data.embeddings=FILE.npy"));
+            }
+            (Some(Context { tokens, width }), None) => {
+                return Err(Error::usage(
+                    "the run was trained on embeddings, which samples need too",
+                )
+                .help(format!("--embeddings FILE.npy, of {tokens} x {width} numbers a sample")));
+            }
+        };
+        let embeddings = Embeddings::open(file, None)?;
+        let embeddings = match self.conditioning {
+            Conditioning::Pooled => embeddings.pooled(),
+            Conditioning::Cross => embeddings,
+        };
+        embeddings.shaped(context.tokens, context.width).map(Some)
+    }
 }
 
 /// Opens the best checkpoint of a diffusion run for batches of `n` samples.
@@ -113,7 +147,14 @@ pub fn open(run: &Path, n: usize, device: &DeviceArgs, console: &mut Console) ->
     let parsed: [usize; 4] = parse(&snapshot, "grid")?;
     let [rows, cols, codes, classes] = parsed;
     let times = Corruption::new(&config.diffusion, codes)?.times();
-    let grid = Grid { rows, cols, codes, classes, times };
+    let context = match snapshot.meta.contains_key(CONTEXT) {
+        true => {
+            let [tokens, width] = parse(&snapshot, CONTEXT)?;
+            Some(Context { tokens, width })
+        }
+        false => None,
+    };
+    let grid = Grid { rows, cols, codes, classes, times, context };
     let class_names: Vec<String> = parse(&snapshot, "class_names")?;
     // Registers the parameters; the generator records its own tape against them.
     let (mut tape, mut table) = (Tape::new(), ParamTable::default());
@@ -129,7 +170,8 @@ pub fn open(run: &Path, n: usize, device: &DeviceArgs, console: &mut Console) ->
     let r = tokenizer.config.model.reduction();
     let shape = [rows * r, cols / tokenizer.heads() * r, tokenizer.config.model.out_channels];
     let provenance = tokenizer.provenance()?;
-    Ok(Opened { store, generator, grid, class_names, tokenizer, shape, provenance })
+    let conditioning = config.denoiser.conditioning;
+    Ok(Opened { store, generator, grid, class_names, tokenizer, shape, provenance, conditioning })
 }
 
 fn parse<T: serde::de::DeserializeOwned>(snapshot: &Snapshot, key: &str) -> Result<T> {
@@ -163,6 +205,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
         _ => None,
     };
+    let embeddings = opened.embeddings(args.embeddings.as_deref())?;
     // The class that is asked for, that of the image, or all in turn.
     let label = |i: usize| {
         let own = given.as_ref().and_then(|g| g.label(i)).filter(|&l| l < count);
@@ -208,6 +251,10 @@ pub fn run(args: &Args) -> Result<()> {
             seed: args.seed,
             first: first as u64,
         };
+        if let Some(embeddings) = &embeddings {
+            let rows = (first..first + batch).flat_map(|i| embeddings.row(i % embeddings.n));
+            opened.generator.condition_on(rows.copied().collect());
+        }
         let (generator, store) = (&mut opened.generator, &mut opened.store);
         let made = match places {
             Some(places) => generator.generate_wide(store, &classes, places, &how)?.1,
