@@ -215,12 +215,7 @@ const FAULTS: &[Fault] = &[
         " - xhat * mean_g_xhat)",
         ")",
     ),
-    fault(
-        "a mean where there is none",
-        &"layer_norm",
-        "let mean = 0.0;",
-        "let mean = 1.0;",
-    ),
+    fault("a mean where there is none", &"layer_norm", "let mean = 0.0;", "let mean = 1.0;"),
     fault("mean(g) of the wrong norm", &"layer_norm_bwd", "let mean_g = 0.0;", "let mean_g = 1.0;"),
     fault(
         "gates of the first sample",
