@@ -8,7 +8,7 @@ use crate::fixtures::{Fixture, folder};
 use crate::recorded::{Pass, Shares, rms};
 use crate::rig::ok;
 use serde_json::Value;
-use vqforge::config::{Conditioning, Denoiser, DenoiserKind, Mlp, Positions, RowNorm};
+use vqforge::config::{Conditioning, Config, Denoiser, DenoiserKind, Mlp, Positions, RowNorm};
 use vqforge::device::Device;
 use vqforge::kernels::StepScalars;
 use vqforge::model::Scope;
@@ -16,6 +16,7 @@ use vqforge::model::denoiser::{self, CONTEXT, Context, DROPPED, Grid, TIME};
 use vqforge::ops;
 use vqforge::plan::{Kind, Options, ParamTable, Plan, Store};
 use vqforge::tape::{Home, Tape};
+use vqforge::train::diffusion;
 
 /// As `make.py` beside the records has them.
 fn cases() -> [(&'static str, Denoiser, Grid); 2] {
@@ -124,4 +125,28 @@ fn modern_denoiser_as_in_torch() {
             check(device, case.clone());
         }
     }
+}
+
+/// Over a billion parameters are counted as the formula of a block says, before anything is allocated.
+#[test]
+fn a_billion_parameters_are_counted() {
+    let (layers, width, codes) = (48, 1280, 1024);
+    let kind = DenoiserKind::Modern;
+    let config = Config {
+        denoiser: Denoiser { kind, layers, width, heads: 20, ..Denoiser::default() },
+        ..Config::default()
+    };
+    let grid = Grid { rows: 16, cols: 16, codes, classes: 10, times: 0, context: None };
+    let (mut tape, mut table) = (Tape::new(), ParamTable::default());
+    ok(diffusion::record(&mut tape, &mut table, &config, grid, 2));
+    let linear = |from: usize, to: usize| (from + 1) * to;
+    // 8/3 of the width, rounded up to a multiple of 8.
+    let hidden = 3416;
+    let gated = 2 * linear(width, hidden) + linear(hidden, width);
+    let block = linear(width, 6 * width) + 4 * linear(width, width) + gated;
+    let tables = (codes + 1 + grid.classes + 1) * width;
+    let ends = linear(width, 2 * width) + linear(width, codes);
+    let want = layers * block + tables + ends;
+    assert!(want > 1_000_000_000, "{want}");
+    assert_eq!(table.elements(), want);
 }
