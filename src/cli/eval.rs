@@ -34,7 +34,7 @@ pub struct Args {
     /// Network evaluations; default: the sampler's own
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4095))]
     steps: Option<u32>,
-    /// ancestral, maskgit, first-hitting, halton or remdm
+    /// ancestral, maskgit, first-hitting, halton, remdm or purity
     #[arg(long, default_value = "ancestral")]
     sampler: String,
     /// Scale of classifier-free guidance; 1: none
@@ -170,14 +170,10 @@ fn generate(args: &Args, sampler: Sampler, console: &mut Console) -> Result<(Dat
         // A short last batch is filled up; what is too much is dropped.
         let asked: Vec<u32> = (0..batch).map(|i| chunk[i.min(chunk.len() - 1)]).collect();
         let how = Request {
-            sampler,
-            steps,
             guidance: args.guidance,
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: 0,
             seed: args.seed,
             first: first as u64,
+            ..Request::new(sampler, steps)
         };
         let made = opened.generator.generate(&mut opened.store, &asked, &[], &how)?.1;
         pixels.extend(made[..chunk.len() * len].iter().map(|&v| to_u8(v)));
