@@ -33,7 +33,7 @@ pub struct Args {
     /// Network evaluations; default: the sampler's own
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4095))]
     steps: Option<u32>,
-    /// ancestral, maskgit, first-hitting, halton or remdm
+    /// ancestral, maskgit, first-hitting, halton, remdm or purity
     #[arg(long, default_value = "ancestral")]
     sampler: String,
     /// Scale of classifier-free guidance; 1: none
