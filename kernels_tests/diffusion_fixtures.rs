@@ -108,7 +108,7 @@ fn truncation_of_diffusers() {
                 let kernel = DrawTokens { rows, k, guided: false };
                 let case = Case::new("draw", kernel, vec![]).with_step(scalars);
                 let poison = |n| Fill::Poison.bits(n, 0);
-                let binds = vec![device::bits(&log_p), poison(rows), poison(rows)];
+                let binds = vec![device::bits(&log_p), poison(rows), poison(rows), poison(rows)];
                 let drawn = on_device(device, &case, &binds).swap_remove(1);
                 drawn.iter().enumerate().for_each(|(row, &t)| counts[row * k + t as usize] += 1);
             }

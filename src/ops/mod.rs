@@ -61,7 +61,7 @@ pub use rotate::rotate;
 pub use scale_by::scale_by;
 pub use spectral::{log_spectral_distance, power_pool, spectral_distance};
 pub use sub::sub;
-pub use tokens::{corrupt_tokens, draw_tokens, mask_tokens};
+pub use tokens::{Draws, corrupt_tokens, draw_tokens, mask_tokens};
 pub use upsample::upsample2x;
 
 use crate::error::{Error, Result};

@@ -318,21 +318,16 @@ impl Job for DiffusionJob {
                 self.grid,
                 classes.len(),
                 weights,
-                store,
                 &self.tokenizer,
                 (self.open)()?,
             )?);
         }
         let Some(generator) = &mut self.sampling else { return Ok(()) };
+        let steps = generator.default_steps(Sampler::Ancestral);
         let how = Request {
-            sampler: Sampler::Ancestral,
-            steps: generator.default_steps(Sampler::Ancestral),
             guidance: GUIDANCE,
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: 0,
             seed: self.config.train.seed,
-            first: 0,
+            ..Request::new(Sampler::Ancestral, steps)
         };
         let (_, images) = generator.generate(store, &classes, &[], &how)?;
         let shape = self.data.images.image_shape();
