@@ -170,14 +170,10 @@ fn generate(args: &Args, sampler: Sampler, console: &mut Console) -> Result<(Dat
         // A short last batch is filled up; what is too much is dropped.
         let asked: Vec<u32> = (0..batch).map(|i| chunk[i.min(chunk.len() - 1)]).collect();
         let how = Request {
-            sampler,
-            steps,
             guidance: args.guidance,
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: 0,
             seed: args.seed,
             first: first as u64,
+            ..Request::new(sampler, steps)
         };
         let made = opened.generator.generate(&mut opened.store, &asked, &[], &how)?.1;
         pixels.extend(made[..chunk.len() * len].iter().map(|&v| to_u8(v)));
