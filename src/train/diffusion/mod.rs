@@ -160,7 +160,10 @@ impl DiffusionJob {
             all.copied().collect()
         };
         let model = NeighbourModel::fit(&pick(&data.split.train), length, cols, k);
-        let baseline = model.bits_per_token(&pick(&data.split.test), length, cols);
+        // Of the images that the bound is estimated on.
+        let test = &data.split.test;
+        let judged = bound::evenly(test.len(), config.diffusion.eval_images).map(|i| test[i]);
+        let baseline = model.bits_per_token(&pick(&judged.collect::<Vec<_>>()), length, cols);
         Ok(DiffusionJob {
             rows: vec![0; config.train.batch],
             rows_of: None,
