@@ -83,7 +83,7 @@ pub struct Args {
 }
 
 /// Samples made at once.
-const BATCH: usize = 32;
+pub const BATCH: usize = 32;
 /// Samples in the picture at most,
 const SHOWN: usize = 256;
 /// and pixels of all samples in it, before each is drawn as four.

@@ -2,6 +2,7 @@
 
 use super::data::{Data, SplitBy, SplitTable};
 use super::denoiser::Denoiser;
+use super::diffusion::{Diffusion, Process, Weighting};
 use super::quantiser::Quantiser;
 use super::sections::{Bottleneck, Config, Family, Model, Train};
 
@@ -26,9 +27,7 @@ pub fn check(config: &Config) -> Checked {
     config.kl.check()?;
     config.loss.check()?;
     denoiser(&config.denoiser)?;
-    real("diffusion.t_min", config.diffusion.t_min, Bounds::Open(0.0, 0.5))?;
-    whole("diffusion.steps", config.diffusion.steps as u64, 1, 10_000)?;
-    real("diffusion.auxiliary", config.diffusion.auxiliary, Bounds::Closed(0.0, 100.0))?;
+    diffusion(&config.diffusion)?;
     train(&config.train)?;
     data(&config.data)?;
     real("checkpoint.every", config.checkpoint.every, Bounds::Closed(0.0, 86_400.0))?;
@@ -113,6 +112,35 @@ fn denoiser(d: &Denoiser) -> Checked {
     )?;
     whole("denoiser.mlp_ratio", d.mlp_ratio as u64, 1, 16)?;
     real("denoiser.class_drop", d.class_drop, Bounds::HalfOpen(0.0, 1.0))
+}
+
+fn diffusion(d: &Diffusion) -> Checked {
+    real("diffusion.t_min", d.t_min, Bounds::Open(0.0, 0.5))?;
+    whole("diffusion.steps", d.steps as u64, 1, 10_000)?;
+    real("diffusion.auxiliary", d.auxiliary, Bounds::Closed(0.0, 100.0))?;
+    whole("diffusion.discrete_steps", d.discrete_steps as u64, 0, 10_000)?;
+    whole("diffusion.eval_images", d.eval_images as u64, 0, 10_000_000)?;
+    let masked = d.process == Process::Masked;
+    let only = "set diffusion.process to vq-diffusion, mask-and-replace, absorbing or uniform, or leave \
+                the key out";
+    demand(
+        !masked || d.importance != Some(true),
+        "diffusion.importance",
+        "process = \"masked\" has continuous times, not steps to choose from".into(),
+        only,
+    )?;
+    for (key, given) in [
+        ("diffusion.discrete_steps", d.discrete_steps > 0),
+        ("diffusion.weighting", d.weighting != Weighting::Bound),
+    ] {
+        demand(
+            masked || !given,
+            key,
+            "has a meaning with process = \"masked\" alone".into(),
+            "leave the key out, or set diffusion.process to masked",
+        )?;
+    }
+    Ok(())
 }
 
 fn train(t: &Train) -> Checked {

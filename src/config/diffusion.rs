@@ -26,6 +26,26 @@ pub struct Diffusion {
     pub auxiliary: f64,
     /// Weighs the cross-entropy by 2 - t/T instead of 1.
     pub adaptive_auxiliary: bool,
+    /// For all others: steps are drawn the more often the larger their losses have been (VQ-Diffusion),
+    /// not all alike. Left out of a new run it is what its process was published with; left out of the
+    /// settings of a checkpoint, which then is older than this key, it is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub importance: Option<bool>,
+    /// For `masked`: steps of the bound that is trained and reported; 0: continuous time.
+    pub discrete_steps: usize,
+    /// For `masked`: how training weighs the cross-entropy of the masked tokens.
+    pub weighting: Weighting,
+    /// Held-out images that the bound is estimated on, evenly among all; 0: every one.
+    pub eval_images: usize,
+}
+
+impl Diffusion {
+    /// Whether steps are drawn by the size of their losses.
+    pub fn samples_by_importance(&self) -> bool {
+        // D3PM's chains were trained with all steps alike, drawn evenly, and so they are here.
+        let published = matches!(self.process, Process::VqDiffusion | Process::MaskAndReplace);
+        self.importance.unwrap_or(published)
+    }
 }
 
 impl Default for Diffusion {
@@ -37,6 +57,10 @@ impl Default for Diffusion {
             steps: 100,
             auxiliary: 5e-4,
             adaptive_auxiliary: true,
+            importance: None,
+            discrete_steps: 0,
+            weighting: Weighting::Bound,
+            eval_images: 1000,
         }
     }
 }
@@ -54,4 +78,17 @@ pub enum Process {
     Absorbing,
     /// Other codes, in steps (D3PM).
     Uniform,
+}
+
+/// How the cross-entropy of masked tokens is weighed at time t. Only the first makes the loss a bound on
+/// the likelihood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Weighting {
+    /// As the bound does.
+    Bound,
+    /// All alike (MaskGIT, 2202.04200).
+    Maskgit,
+    /// 1 - t (Unleashing Transformers, 2111.12701).
+    Linear,
 }

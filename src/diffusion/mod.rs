@@ -12,6 +12,7 @@ pub mod sampler;
 mod schedule;
 
 pub use chain::Chain;
+pub use schedule::{Masking, Schedule, stratified_times};
 
 use crate::config::{Diffusion, Process};
 use crate::error::Result;
@@ -45,4 +46,3 @@ impl Corruption {
         }
     }
 }
-pub use schedule::{Schedule, stratified_times};

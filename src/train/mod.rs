@@ -1,5 +1,6 @@
 //! Training: the loop, what it saves, and the jobs that run in it.
 
+pub mod appraise;
 pub mod augment;
 pub mod autoencoder;
 pub mod checkpoint;
@@ -18,6 +19,7 @@ pub mod generate;
 mod monitor;
 pub mod progress;
 mod rate;
+pub mod recognise;
 mod remedies;
 pub mod resume;
 mod revival;
