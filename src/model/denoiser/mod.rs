@@ -64,7 +64,7 @@ pub fn logits(
     let rows = ops::embedding(s.tape, rows, row_table)?;
     let cols = ops::embedding(s.tape, cols, col_table)?;
     let positions = ops::add(s.tape, rows, cols)?;
-    let mut x = ops::add_repeated(s.tape, x, positions)?;
+    let x = ops::add_repeated(s.tape, x, positions)?;
 
     let mut condition = ops::embedding(s.tape, class, class_table)?;
     if grid.times > 0 {
@@ -74,18 +74,26 @@ pub fn logits(
         condition = ops::add(s.tape, condition, time)?;
     }
     let condition = ops::activation(s.tape, condition, Activation::Silu)?;
+    let x = blocks(s, config, x, condition)?;
+    let x = layer_norm(s.at("norm_out"), x, EPS)?;
+    linear(s.at("out"), x, grid.codes, Init::Transformer)
+}
+
+/// The blocks alone: x [batch, length, width] and the activated condition [batch, width] of the adaptive
+/// norms -> [batch, length, width].
+fn blocks(s: &mut Scope<'_>, config: &Denoiser, mut x: Act, condition: Act) -> Result<Act> {
     for i in 0..config.layers {
         x = s.at(format!("transformer_blocks.{i}")).region(|mut s| {
             let h = adaptive_norm(s.at("norm1"), x, condition)?;
             let h = self_attention(s.at("attn1"), h, config.heads)?;
             let x = ops::add(s.tape, x, h)?;
             let h = adaptive_norm(s.at("norm2"), x, condition)?;
-            let h = mlp(s.at("ff"), h, config.mlp_ratio * width, Activation::GeluTanh)?;
+            let hidden = config.mlp_ratio * config.width;
+            let h = mlp(s.at("ff"), h, hidden, Activation::GeluTanh)?;
             ops::add(s.tape, x, h)
         })?;
     }
-    let x = layer_norm(s.at("norm_out"), x, EPS)?;
-    linear(s.at("out"), x, grid.codes, Init::Transformer)
+    Ok(x)
 }
 
 fn adaptive_norm(mut s: Scope<'_>, x: Act, condition: Act) -> Result<Act> {
