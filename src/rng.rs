@@ -44,6 +44,7 @@ pub enum Stream {
     LevelDrop = 15,
     Augment = 16,
     Turn = 17,
+    LatentNoise = 18,
 }
 
 /// A sequential reader of one (seed, stream, index) sequence, for use on the host.

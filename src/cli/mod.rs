@@ -8,6 +8,7 @@ mod data;
 mod demo;
 mod devices;
 mod inpaint;
+mod latents;
 mod protocol;
 mod reconstruct;
 mod report;

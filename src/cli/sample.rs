@@ -2,9 +2,10 @@
 
 use super::common::{DeviceArgs, folder};
 use super::inpaint::{Given, Region, region};
+use super::latents;
 use super::train::TOKENIZER;
 use std::path::{Path, PathBuf};
-use vqforge::config::Config;
+use vqforge::config::{Config, Process};
 use vqforge::data::Dataset;
 use vqforge::data::provenance::Provenance;
 use vqforge::data::write::{to_u8, write_npy, write_npz};
@@ -18,6 +19,7 @@ use vqforge::report::{Colormap, Grid as Sheet, write_png};
 use vqforge::tape::Tape;
 use vqforge::train::codes::Tokenizer;
 use vqforge::train::generate::{Generator, Request};
+use vqforge::train::maker::Maker;
 use vqforge::train::{Console, Snapshot};
 
 #[derive(Debug, clap::Args)]
@@ -36,9 +38,12 @@ pub struct Args {
     /// Network evaluations; default: the sampler's own
     #[arg(long, value_parser = between(1, 4095))]
     steps: Option<usize>,
-    /// ancestral, maskgit, first-hitting, halton or remdm
+    /// Of codes: ancestral, maskgit, first-hitting, halton or remdm; of latents: ancestral or ddim
     #[arg(long, default_value = "ancestral")]
     sampler: String,
+    /// For ddim: the share of fresh noise, from 0, none, to 1, as ancestral adds
+    #[arg(long)]
+    eta: Option<f64>,
     /// Above 1: more varied, below 1: more typical
     #[arg(long, default_value_t = 1.0)]
     temperature: f32,
@@ -77,7 +82,7 @@ const SHOWN_PIXELS: usize = 1 << 23;
 /// A diffusion run opened for sampling.
 pub struct Opened {
     pub store: Store,
-    pub generator: Generator,
+    pub generator: Maker,
     pub grid: Grid,
     pub class_names: Vec<String>,
     pub tokenizer: Tokenizer,
@@ -93,8 +98,11 @@ pub fn open(run: &Path, n: usize, device: &DeviceArgs, console: &mut Console) ->
         return Err(Error::usage(format!("{} is a {} run", run.display(), snapshot.meta("kind")?))
             .help("sample from the run folder of `vqforge train diffusion`"));
     }
-    let tokenizer = Tokenizer::from_snapshot(Snapshot::load(&run.join(TOKENIZER))?)?;
     let config = Config::parse("checkpoint", snapshot.meta("config")?, &[])?;
+    if config.diffusion.process == Process::Gaussian {
+        return latents::open(run, &snapshot, &config, n, device, console);
+    }
+    let tokenizer = Tokenizer::from_snapshot(Snapshot::load(&run.join(TOKENIZER))?)?;
     let parsed: [usize; 4] = parse(&snapshot, "grid")?;
     let [rows, cols, codes, classes] = parsed;
     let times = Corruption::new(&config.diffusion, codes)?.times();
@@ -113,17 +121,18 @@ pub fn open(run: &Path, n: usize, device: &DeviceArgs, console: &mut Console) ->
     let generator = Generator::new(&config, grid, n, weights, &mut store, &tokenizer, second)?;
     let r = tokenizer.config.model.reduction();
     let shape = [rows * r, cols / tokenizer.heads() * r, tokenizer.config.model.out_channels];
-    let provenance = tokenizer.provenance()?;
+    let (generator, provenance) = (Maker::Tokens(generator), tokenizer.provenance()?);
     Ok(Opened { store, generator, grid, class_names, tokenizer, shape, provenance })
 }
 
-fn parse<T: serde::de::DeserializeOwned>(snapshot: &Snapshot, key: &str) -> Result<T> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(snapshot: &Snapshot, key: &str) -> Result<T> {
     serde_json::from_str(snapshot.meta(key)?)
         .map_err(|e| Error::disk(format!("the checkpoint's {key} cannot be read")).why(e))
 }
 
 pub fn run(args: &Args) -> Result<()> {
     let sampler = Sampler::parse(&args.sampler)?;
+    let sampler = args.eta.map_or(Ok(sampler), |eta| sampler.with_eta(eta))?;
     if !(args.temperature > 0.0 && args.temperature.is_finite() && args.guidance.is_finite()) {
         return Err(Error::usage("nothing can be sampled so")
             .at(format!("--temperature {} --guidance {}", args.temperature, args.guidance))
@@ -141,6 +150,7 @@ pub fn run(args: &Args) -> Result<()> {
     let only = args.class.as_deref().map(|c| class_number(c, &opened.class_names)).transpose()?;
     let given = match (&args.inpaint, args.region) {
         (Some(path), Some(region)) => {
+            opened.generator.can_inpaint()?;
             let tokenizer = &opened.tokenizer;
             Some(Given::open(tokenizer, path, region, opened.shape, &args.device, &mut console)?)
         }

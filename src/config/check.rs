@@ -26,9 +26,7 @@ pub fn check(config: &Config) -> Checked {
     config.kl.check()?;
     config.loss.check()?;
     denoiser(&config.denoiser)?;
-    real("diffusion.t_min", config.diffusion.t_min, Bounds::Open(0.0, 0.5))?;
-    whole("diffusion.steps", config.diffusion.steps as u64, 1, 10_000)?;
-    real("diffusion.auxiliary", config.diffusion.auxiliary, Bounds::Closed(0.0, 100.0))?;
+    config.diffusion.check()?;
     train(&config.train)?;
     data(&config.data)?;
     real("checkpoint.every", config.checkpoint.every, Bounds::Closed(0.0, 86_400.0))?;

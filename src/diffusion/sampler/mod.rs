@@ -32,11 +32,13 @@ pub enum Sampler {
     /// [`Sampler::Ancestral`] that masks what it has revealed again, with probability `eta` a step as far
     /// as the marginals allow (2503.00307, ReMDM-cap): mistakes can be taken back.
     Remdm { eta: f64 },
+    /// Of Gaussian diffusion only: [`super::gaussian::Step::between`]. Without noise at eta = 0.
+    Ddim { eta: f64 },
 }
 
 impl Sampler {
-    pub const NAMES: [&'static str; 5] =
-        ["ancestral", "maskgit", "first-hitting", "halton", "remdm"];
+    pub const NAMES: [&'static str; 6] =
+        ["ancestral", "maskgit", "first-hitting", "halton", "remdm", "ddim"];
 
     /// # Errors
     /// An unknown name, with the valid ones.
@@ -47,8 +49,22 @@ impl Sampler {
             "first-hitting" => Ok(Sampler::FirstHitting),
             "halton" => Ok(Sampler::Halton),
             "remdm" => Ok(Sampler::Remdm { eta: 0.03 }),
+            "ddim" => Ok(Sampler::Ddim { eta: 0.0 }),
             _ => Err(Error::usage(format!("no sampler is called {name}"))
                 .help(format!("use one of: {}", Self::NAMES.join(", ")))),
+        }
+    }
+
+    /// The same with another eta.
+    ///
+    /// # Errors
+    /// A sampler without one.
+    pub fn with_eta(self, eta: f64) -> Result<Self> {
+        match self {
+            Sampler::Ddim { .. } => Ok(Sampler::Ddim { eta }),
+            _ => Err(Error::usage("only ddim has a share of noise")
+                .at(format!("--eta {eta}"))
+                .help("use --sampler ddim, or leave --eta out")),
         }
     }
 
@@ -60,6 +76,7 @@ impl Sampler {
             Sampler::FirstHitting => length,
             Sampler::Halton => 32,
             Sampler::Remdm { .. } => 64,
+            Sampler::Ddim { .. } => 32,
         }
     }
 }
@@ -90,6 +107,11 @@ impl Run<'_> {
             return Err(
                 Error::usage("a sampler needs at least one step").help("use --steps 1 or more")
             );
+        }
+        if let Sampler::Ddim { .. } = self.sampler {
+            return Err(Error::usage("ddim is a sampler of Gaussian noise")
+                .why("the diffusion was trained on codes")
+                .help("use --sampler ancestral"));
         }
         if !self.given.is_empty() && self.given.len() != self.samples * self.length {
             return Err(Error::failed("another number of tokens is given than is made"));
@@ -156,7 +178,9 @@ impl Run<'_> {
                 let (x, drawn, logp) = (&mut x[at.clone()], &drawn[at.clone()], &logp[at]);
                 let mut rng = self.rng(sample, step);
                 changed |= match self.sampler {
-                    Sampler::Ancestral => self.ancestral(x, drawn, schedule, step, 0.0, &mut rng),
+                    Sampler::Ancestral | Sampler::Ddim { .. } => {
+                        self.ancestral(x, drawn, schedule, step, 0.0, &mut rng)
+                    }
                     Sampler::Remdm { eta } => {
                         self.ancestral(x, drawn, schedule, step, eta, &mut rng)
                     }

@@ -6,6 +6,8 @@
 //! number of masked tokens says what time it is (2406.07524, section 3.4). In a chain of steps the
 //! embedding of the step is added to that of the class.
 
+pub mod continuous;
+
 use super::Scope;
 use super::layers::{Init, layer_norm, linear, mlp};
 use crate::config::Denoiser;

@@ -1,0 +1,62 @@
+//! What makes the images of a diffusion run, whatever it diffuses.
+
+use super::gaussian::LatentGenerator;
+use super::generate::{Generator, Request};
+use crate::diffusion::sampler::Sampler;
+use crate::error::{Error, Result};
+use crate::plan::Store;
+
+/// A generator of either kind.
+#[derive(Debug)]
+pub enum Maker {
+    /// Of discrete diffusion over codes.
+    Tokens(Generator),
+    /// Of Gaussian diffusion of latents.
+    Latents(LatentGenerator),
+}
+
+impl Maker {
+    /// Steps where the user gives none.
+    pub fn default_steps(&self, sampler: Sampler) -> usize {
+        match self {
+            Maker::Tokens(generator) => generator.default_steps(sampler),
+            // The length matters where tokens are revealed one by one: no sampler of latents does.
+            Maker::Latents(_) => sampler.default_steps(1),
+        }
+    }
+
+    /// # Errors
+    /// Parts of images cannot be made anew by this run.
+    pub fn can_inpaint(&self) -> Result<()> {
+        match self {
+            Maker::Tokens(_) => Ok(()),
+            Maker::Latents(_) => {
+                Err(Error::usage("only codes can be kept while others are made anew")
+                    .at("--inpaint")
+                    .why("the diffusion was trained with Gaussian noise on latents")
+                    .help("use a run of another diffusion.process, for example masked"))
+            }
+        }
+    }
+
+    /// One sample a class: codes, if there are any, and images in [0, 1]. `given`: as
+    /// [`crate::diffusion::sampler::Run::given`].
+    pub fn generate(
+        &mut self,
+        store: &mut Store,
+        classes: &[u32],
+        given: &[u32],
+        how: &Request,
+    ) -> Result<(Vec<u32>, Vec<f32>)> {
+        match self {
+            Maker::Tokens(generator) => generator.generate(store, classes, given, how),
+            Maker::Latents(generator) => {
+                if !given.is_empty() {
+                    self.can_inpaint()?;
+                    return Err(Error::failed("latents were given to be kept"));
+                }
+                generator.generate(store, classes, how)
+            }
+        }
+    }
+}
