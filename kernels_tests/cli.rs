@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod bench;
+mod latents;
 mod outputs;
 mod readme;
 mod resume;

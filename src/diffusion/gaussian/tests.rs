@@ -198,3 +198,37 @@ fn runs_that_cannot_be() {
         assert!(error.contains(part), "{error}");
     }
 }
+
+/// The samplers have one list of names; those of codes do not take this one.
+#[test]
+fn ddim_is_not_of_codes() {
+    use crate::config::{NoiseSchedule, Process};
+    use crate::diffusion::sampler::{self, Sampler, TokenModel};
+    use crate::diffusion::{Corruption, Schedule};
+    struct Never;
+    impl TokenModel for Never {
+        fn draw(&mut self, _: &[u32], _: u32, _: u32) -> Result<(Vec<u32>, Vec<f32>)> {
+            panic!("the network was asked");
+        }
+    }
+    let ddim = Sampler::parse("ddim").unwrap().with_eta(0.25).unwrap();
+    assert_eq!(ddim, Sampler::Ddim { eta: 0.25 });
+    let error = Sampler::Ancestral.with_eta(0.5).unwrap_err().to_string();
+    assert!(error.contains("--eta 0.5"), "{error}");
+    let run = sampler::Run {
+        sampler: ddim,
+        corruption: &Corruption::Masked(Schedule(NoiseSchedule::Linear)),
+        steps: 4,
+        samples: 1,
+        length: 4,
+        cols: 2,
+        mask: 8,
+        seed: 0,
+        first: 0,
+        given: &[],
+    };
+    let error = run.sample(&mut Never).unwrap_err().to_string();
+    assert!(error.contains("--sampler ancestral"), "{error}");
+    let gaussian = crate::config::Diffusion { process: Process::Gaussian, ..<_>::default() };
+    assert!(Corruption::new(&gaussian, 8).is_err());
+}

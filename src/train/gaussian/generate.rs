@@ -98,7 +98,7 @@ impl Decoder {
     }
 
     /// Codes, none of a KL-VAE, and images in [0, 1] of a full batch.
-    fn images(&mut self, latents: Vec<f32>) -> Result<(Vec<u32>, Vec<f32>)> {
+    pub fn images(&mut self, latents: Vec<f32>) -> Result<(Vec<u32>, Vec<f32>)> {
         let codes = self.run(latents)?;
         let mut images = self.store.read_f32(self.plan.output("image")?)?;
         images.iter_mut().for_each(|v| *v = (*v * 0.5 + 0.5).clamp(0.0, 1.0));
@@ -207,6 +207,26 @@ impl LatentGenerator {
         if classes.len() != self.n {
             return Err(Error::failed(format!("{} classes for {} samples", classes.len(), self.n)));
         }
+        if (how.temperature, how.top_p, how.top_k) != (1.0, 1.0, 0) {
+            return Err(Error::usage("there are no probabilities to sharpen or to cut")
+                .at("--temperature, --top-p or --top-k")
+                .why("the diffusion was trained with Gaussian noise on latents")
+                .help("leave them out; --guidance makes samples more typical of their class"));
+        }
+        // Without classes both branches are the same.
+        let guided = how.guidance != 1.0 && self.grid.classes > 0;
+        let latents = self.latents(store, classes, how, guided)?;
+        self.decoder.images(latents)
+    }
+
+    /// Standardised latents, [n, places, channels].
+    pub(super) fn latents(
+        &mut self,
+        store: &mut Store,
+        classes: &[u32],
+        how: &Request,
+        guided: bool,
+    ) -> Result<Vec<f32>> {
         let eta = match how.sampler {
             Sampler::Ancestral => 1.0,
             Sampler::Ddim { eta } => eta,
@@ -216,14 +236,6 @@ impl LatentGenerator {
                     .help("use --sampler ancestral or --sampler ddim"));
             }
         };
-        if (how.temperature, how.top_p, how.top_k) != (1.0, 1.0, 0) {
-            return Err(Error::usage("there are no probabilities to sharpen or to cut")
-                .at("--temperature, --top-p or --top-k")
-                .why("the diffusion was trained with Gaussian noise on latents")
-                .help("leave them out; --guidance makes samples more typical of their class"));
-        }
-        // Without classes both branches are the same.
-        let guided = how.guidance != 1.0 && self.grid.classes > 0;
         self.prepare(store, guided)?;
         let Some(plan) = (if guided { &self.guided } else { &self.plain }) else {
             return Err(Error::failed("the denoiser was not compiled"));
@@ -244,8 +256,7 @@ impl LatentGenerator {
             first: how.first,
         };
         let batch = if guided { 2 * self.n } else { self.n };
-        let latents = run.sample(&mut OnDevice { store, plan, batch })?;
-        self.decoder.images(latents)
+        run.sample(&mut OnDevice { store, plan, batch })
     }
 }
 
