@@ -55,10 +55,14 @@ pub fn train(
     let config = start.config.clone();
     let mut job = GaussianJob::new(config, data.clone(), mine, numbers, standard, Box::new(open))?;
     let session = job.session(device, None, &mut preparing(console))?;
+    let mut made = Some(made);
     let mut keep = |folder: &RunFolder| {
         choices::add(folder, chosen.clone())?;
         tokenizer.snapshot.save(&folder.file(TOKENIZER))?;
-        latents::remember(&folder.file(LATENTS), &tokenizer, &data.images, &made)
+        // Not kept in memory for as long as the run lasts.
+        made.take().map_or(Ok(()), |made| {
+            latents::remember(&folder.file(LATENTS), &tokenizer, &data.images, made)
+        })
     };
     finish(args, start, args.pause(), &data, session, &mut job, &mut keep, console).map(drop)
 }

@@ -124,9 +124,9 @@ pub fn remember(
     cache: &Path,
     tokenizer: &Tokenizer,
     data: &Dataset,
-    latents: &[f32],
+    latents: Vec<f32>,
 ) -> Result<()> {
-    remember_as("latents", cache, tokenizer, data, latents.to_vec())
+    remember_as("latents", cache, tokenizer, data, latents)
 }
 
 #[cfg(test)]

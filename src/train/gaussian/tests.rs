@@ -151,7 +151,9 @@ fn noise_is_added_as_the_maths_says() {
 fn job(config: &Config) -> GaussianJob {
     let tokenizer = tokenizer(config);
     let grid = tokenizer.latent_grid(&material().images).unwrap();
-    let sign = |i: usize, class: usize| if (i * 7 + class * (i % 3)) % 2 == 0 { 1.0 } else { -1.0 };
+    let sign = |i: usize, class: usize| {
+        if (i * 37 + class * 61) % 97 % 2 == 0 { 1.0 } else { -1.0 }
+    };
     let latents = (0..IMAGES * grid.length())
         .map(|i| sign(i % grid.length(), i / grid.length() % 2))
         .collect();
