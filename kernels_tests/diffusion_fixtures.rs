@@ -11,11 +11,12 @@ use vqforge::diffusion::process::Marginal;
 use vqforge::kernels::draw_tokens::DrawTokens;
 use vqforge::kernels::{Case, Fill, StepScalars};
 use vqforge::ops;
+use vqforge::train::diffusion;
 
 const STEPS: usize = 100;
 
 /// The recorded losses of VQ-Diffusion: tensors and cases.
-fn recorded() -> (Fixture, Vec<Value>) {
+pub fn recorded() -> (Fixture, Vec<Value>) {
     let path = folder().join("vq_diffusion_train_loss.json");
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let json: Value = serde_json::from_str(&text).expect("json");
@@ -107,7 +108,7 @@ fn truncation_of_diffusers() {
                 let kernel = DrawTokens { rows, k, guided: false };
                 let case = Case::new("draw", kernel, vec![]).with_step(scalars);
                 let poison = |n| Fill::Poison.bits(n, 0);
-                let binds = vec![device::bits(&log_p), poison(rows), poison(rows)];
+                let binds = vec![device::bits(&log_p), poison(rows), poison(rows), poison(rows)];
                 let drawn = on_device(device, &case, &binds).swap_remove(1);
                 drawn.iter().enumerate().for_each(|(row, &t)| counts[row * k + t as usize] += 1);
             }
@@ -143,7 +144,8 @@ fn the_loss_of_vq_diffusion() {
             let adaptive = case["adaptive_auxiliary_loss"].as_bool().expect("a switch");
             let share = if adaptive { 2.0 - t as f64 / STEPS as f64 } else { 1.0 };
             let auxiliary = number("auxiliary_loss_weight") * share / chance;
-            chain.step(t.checked_sub(1), t).words(1.0 / chance, auxiliary, t == 0)
+            let step = chain.step(t.checked_sub(1), t);
+            diffusion::noise(step, 1.0 / chance, auxiliary, t == 0).words()
         });
         let noise: Vec<f32> = noise.collect();
         let weights = [0, 1].map(|i| case["mask_weight"][i].as_f64().expect("a weight") as f32);
@@ -157,10 +159,13 @@ fn the_loss_of_vq_diffusion() {
         let factor = 1.0 / (samples * length) as f32;
         let (loss, value) =
             ok(ops::posterior_loss(&mut rig.tape, logits, tokens, noise, weights, factor));
-        let value = ok(rig.tape.reshape(value, &[samples, length]));
-        ok(rig.tape.output("value", value));
+        let time = rig.index(times.clone());
+        let losses = ok(ops::sample_losses(&mut rig.tape, value, time, samples));
+        ok(rig.tape.report("losses", losses));
         ok(rig.tape.report("loss", loss));
         rig.finish(logits, vec![0.0; samples * length * codes], &[(loss, 1.0)]);
+        let steps = times.iter().map(|&t| t as f32).collect();
+        rig.expect("losses", [fixture.f32(&at("kl_loss")), steps].concat(), 0.0);
         rig.expect("loss", fixture.f32(&at("loss")), 0.0);
         rig.expect("glogits", fixture.permuted(&at("glogits"), &[0, 2, 1]), 0.0);
         for device in [Some(device::cpu(0)), engine::gpu()].into_iter().flatten() {

@@ -71,6 +71,8 @@ fn gaussian_in_pieces() {
         ("--eta 0.5", "only ddim"),
         ("--sampler ddim --eta 2", "--eta 2"),
         ("--inpaint images --region 0:8,0:8", "only codes can be kept"),
+        ("--size 64x64", "only codes can be kept"),
+        ("--grid cosine", "--grid"),
     ] {
         sample("bad", more).expect(2, &[part, "help: "]);
     }
@@ -100,12 +102,17 @@ fn latents_of_a_kl_vae() {
 fn settings_of_another_process() {
     let place = Place::new("gaussian-settings");
     let job = "diffusion tiny.toml --data synth:rotor --tokenizer nowhere";
-    for key in
-        ["steps=50", "t_min=0.1", "schedule=cosine", "auxiliary=1", "adaptive_auxiliary=false"]
-    {
+    for key in [
+        "steps=50",
+        "t_min=0.1",
+        "schedule=cosine",
+        "auxiliary=1",
+        "importance=true",
+        "adaptive_auxiliary=false",
+    ] {
         let done = place.train(&format!("{job} {GAUSSIAN} --set diffusion.{key}"));
         let name = key.split('=').next().unwrap();
-        done.expect(2, &[&format!("diffusion.{name}: has no meaning"), "help: leave it away"]);
+        done.expect(2, &[&format!("diffusion.{name}: has no meaning"), "help: leave the key out"]);
     }
     let weighed = place.train(&format!("{job} --set diffusion.min_snr=5"));
     weighed.expect(2, &["diffusion.min_snr", "gaussian"]);

@@ -21,6 +21,7 @@ mod fixtures;
 mod fusion;
 mod gradients;
 mod half_kernels;
+mod importance;
 mod kernels_md;
 mod large;
 mod layers;

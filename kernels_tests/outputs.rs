@@ -82,3 +82,68 @@ fn a_region_is_made_anew() {
             .expect(2, &["32 x 32 pixels", "--region"]);
     }
 }
+
+/// Samples larger than those of training, and as one folder a class: the first are made the same each
+/// time, the second are read back as what samples.npz holds.
+#[test]
+fn samples_are_larger_and_in_folders() {
+    let place = Place::new("larger");
+    let brief = "--set train.steps=1 --set train.warmup=0 --set train.lanes=1";
+    place.train(&format!("vqvae tiny.toml --data synth:rotor --out vq {brief}")).expect(0, &[]);
+    let tokens = format!("diffusion tiny.toml --tokenizer vq --data synth:rotor --out d {brief}");
+    place.train(&tokens).expect(0, &[]);
+    let sample = |out: &str, more: &[&str]| {
+        let args = ["sample", "d", "--n", "5", "--steps", "2", "--out", out, "--device", "cpu"];
+        place.run(&[&args, more].concat())
+    };
+    sample("plain", &["--folders"]).expect(0, &["a folder a class"]);
+    sample("same", &["--size", "32x32"]).expect(0, &[]);
+    assert_eq!(place.read("plain/samples.npz"), place.read("same/samples.npz"));
+    sample("wide", &["--size", "32x52"]).expect(0, &["5 samples of 32x52"]);
+    sample("again", &["--size", "32x52"]).expect(0, &[]);
+    assert_eq!(place.read("wide/samples.npz"), place.read("again/samples.npz"));
+    sample("small", &["--size", "30x50"]).expect(2, &["--size 32x52"]);
+    let both = ["--size", "32x52", "--inpaint", "x.npz", "--region", "0:8,0:8"];
+    sample("both", &both).expect(2, &["--size", "--inpaint"]);
+
+    let info = |path: &str| -> serde_json::Value {
+        let text = place.run(&["data", "info", path, "--json"]).expect(0, &[]).out;
+        serde_json::from_str(&text).unwrap()
+    };
+    let (folders, file) = (info("plain"), info("plain/samples.npz"));
+    assert_eq!((&folders["images"], &folders["height"]), (&file["images"], &file["height"]));
+    let counts = |info: &serde_json::Value| -> Vec<(String, u64)> {
+        let of = |c: &serde_json::Value| (c["name"].to_string(), c["images"].as_u64().unwrap());
+        let mut counts: Vec<_> = info["classes"].as_array().unwrap().iter().map(of).collect();
+        counts.retain(|c| c.1 > 0);
+        counts.sort();
+        counts
+    };
+    assert_eq!(counts(&folders), counts(&file), "{folders} {file}");
+    sample("plain", &["--folders"]).expect(5, &["a class folder is not empty"]);
+}
+
+/// What guides, cuts off and paces the draws.
+#[test]
+fn samplers_take_their_settings() {
+    let place = Place::new("settings");
+    let brief = "--set train.steps=1 --set train.warmup=0 --set train.lanes=1";
+    place.train(&format!("vqvae tiny.toml --data synth:rotor --out vq {brief}")).expect(0, &[]);
+    let tokens = format!("diffusion tiny.toml --tokenizer vq --data synth:rotor --out d {brief}");
+    place.train(&tokens).expect(0, &[]);
+    let sample = |out: &str, more: &[&str]| {
+        let args = ["sample", "d", "--n", "2", "--steps", "3", "--out", out, "--device", "cpu"];
+        place.run(&[&args, more].concat())
+    };
+    let top = ["--sampler", "purity", "--guidance-schedule", "cosine", "--top-p", "0.86"];
+    sample("top", &top).expect(0, &[]);
+    let cut = ["--sampler", "purity", "--guidance-schedule", "cosine", "--truncation", "0.86"];
+    sample("cut", &cut).expect(0, &[]);
+    assert_eq!(place.read("top/samples.npz"), place.read("cut/samples.npz"));
+    sample("paced", &["--grid", "cosine"]).expect(0, &[]);
+    sample("plain", &[]).expect(0, &[]);
+    assert_ne!(place.read("paced/samples.npz"), place.read("plain/samples.npz"));
+    sample("no", &["--grid", "cubic"]).expect(2, &["trained, linear, cosine"]);
+    sample("no", &["--grid", "cosine", "--sampler", "halton"]).expect(2, &["leave --grid out"]);
+    sample("no", &["--guidance-schedule", "up"]).expect(2, &["constant, linear, cosine"]);
+}

@@ -100,8 +100,8 @@ fn features_learn() {
             .flat_map(|&way| (0..16 * 8).map(move |i| (way, i / 8, i % 8)))
             .map(|(way, y, x)| pixel(way, y, x))
             .collect();
-        ok(store.write_f32(ok(plan.input(perceptual::IMAGES)), &images));
-        ok(store.write_u32(ok(plan.input(perceptual::TARGET)), &ways));
+        ok(store.write_f32(ok(plan.input(classifier::IMAGES)), &images));
+        ok(store.write_u32(ok(plan.input(classifier::TARGET)), &ways));
         let bias = |beta: f64| (1.0 / (1.0 - beta.powi(step as i32 + 1))) as f32;
         let scalars = StepScalars {
             step: step as u32,

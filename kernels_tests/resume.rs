@@ -64,6 +64,50 @@ fn diffusion_in_pieces() {
     place.train(more).expect(0, &["warning: --tokenizer has changed"]);
 }
 
+/// How often each step of the chain was drawn, and how large its losses were, belong to the state: the
+/// run is stopped after its last step drawn by chance and after its first by importance. Draws do not
+/// depend on how the batch is cut into lanes.
+#[test]
+fn importance_in_pieces() {
+    let place = Place::new("importance-pieces");
+    let tokenizer = "vqvae tiny.toml --data synth:rotor --out tokenizer --set train.steps=4";
+    place.train(tokenizer).expect(0, &[]);
+    let job = "diffusion tiny.toml --data synth:rotor --tokenizer tokenizer \
+               --set diffusion.process=vq-diffusion --set diffusion.steps=3";
+    let job = job.split_whitespace().collect::<Vec<_>>().join(" ");
+    place.train(&format!("{job} --out straight --threads 1")).expect(0, &[]);
+    let checkpoint = |run: &str, name: &str| {
+        let file = format!("{run}/checkpoints/{name}.safetensors");
+        Snapshot::load(&place.path(&file)).unwrap().tensors
+    };
+    let states = |run: &str, name: &str| {
+        let tensors = checkpoint(run, name);
+        ["state.step_draws", "state.step_losses"].map(|state| tensors[state].data.clone())
+    };
+    let [early, late] = ["step_4", "last"].map(|name| states("straight", name));
+    let rarest = |draws: &[f32]| draws.iter().copied().fold(f32::INFINITY, f32::min);
+    assert!(rarest(&early[0]) <= 10.0 && rarest(&late[0]) > 10.0, "{early:?} {late:?}");
+    assert!(late[1].iter().all(|&square| square > 0.0 && square.is_finite()));
+    assert!(place.text("straight/config.toml").contains("importance = true"));
+    for k in [4, 9] {
+        let run = format!("at{k}");
+        place.train(&format!("{job} --out {run} --threads 2 --max-steps {k}")).expect(75, &[]);
+        place.train(&format!("diffusion --resume {run}")).expect(0, &[]);
+        same(&place, "straight", &run);
+    }
+    place.train(&format!("{job} --out lanes --set train.lanes=2")).expect(0, &[]);
+    let lanes = states("lanes", "last");
+    assert_eq!(lanes[0], late[0], "lanes draw other steps");
+    // Without the key the checkpoint would be older than it, and steps drawn alike.
+    let changed = place.train("diffusion --resume at4 --set diffusion.importance=false");
+    changed.expect(0, &["warning: changed: diffusion.importance true -> false"]);
+    place
+        .train(&format!("{job} --out alike --set diffusion.importance=false --max-steps 2"))
+        .expect(75, &[]);
+    let refused = place.train("diffusion --resume alike --set diffusion.importance=true");
+    refused.expect(2, &["how large the losses"]);
+}
+
 /// In mixed precision the scale of the loss, and how long it has held, belong to the state.
 #[test]
 fn mixed_in_pieces() {

@@ -1,6 +1,7 @@
 // x_t: x_0 where u < alpha, one of the K codes by chance where u < alpha + K beta, else the mask K; alpha
-// and beta are words 2 and 3 of the ten of a sample's noise.
+// and beta are alpha_t and beta_t of the sample's noise.
 #import flat
+#import noise
 #import philox
 #import step
 
@@ -24,8 +25,9 @@ fn main(
     let counter = vec4<u32>(i % LEN, STREAM, step.sample_base + b, 1u);
     let words = philox(counter, vec2<u32>(step.seed_lo, step.seed_hi));
     let u = unit(words.x);
-    let alpha = noise[10u * b + 2u];
-    let beta = noise[10u * b + 3u];
+    let n = noise_of(b);
+    let alpha = n.alpha_t;
+    let beta = n.beta_t;
     let other = select(K, words.y % K, u < alpha + f32(K) * beta);
     x_t[i] = select(other, x_0[i], u < alpha);
 }

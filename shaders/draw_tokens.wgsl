@@ -1,6 +1,7 @@
 // One categorical draw a row: token = argmin_k E_k / p_k, E_k independent exponentials; a workgroup
 // a row. With GUIDED, row r of the unconditional half meets row `rows + r` of the conditional one,
-// and l = l_u + guidance (l_c - l_u) over log-probabilities.
+// and l = l_u + guidance (l_c - l_u) over log-probabilities. Beside the token its log-probability and
+// the row's purity, its largest probability.
 #import workgroup_argmin
 #import workgroup_max
 #import workgroup_sum
@@ -14,6 +15,7 @@ struct Dims { rows: u32 }
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<storage, read_write> token: array<u32>;
 @group(0) @binding(2) var<storage, read_write> logp: array<f32>;
+@group(0) @binding(3) var<storage, read_write> purity: array<f32>;
 
 // Below this a logit means "never": masks are written as -inf or as a huge negative number.
 const NEVER: f32 = -1e30;
@@ -56,9 +58,19 @@ fn logit(row: u32, k: u32, lse_u: f32, lse_c: f32) -> f32 {
 #endif
 }
 
-// exp(l / temperature) over its maximum in the row; 0 for what is excluded.
-fn weight(l: f32, largest: f32) -> f32 {
-    return select(0.0, exp((l - largest) / step.temperature), l > NEVER);
+// exp(sharp l / temperature) over its maximum in the row; 0 for what is excluded.
+fn weight(l: f32, largest: f32, sharp: f32) -> f32 {
+    return select(0.0, exp(sharp * ((l - largest) / step.temperature)), l > NEVER);
+}
+
+// What the log-probabilities are multiplied by: 1 + step.purity max p.
+fn sharpness(row: u32, lane: u32, largest: f32, lse_u: f32, lse_c: f32) -> f32 {
+    var sum = 0.0;
+    for (var k = lane; k < K; k += WG) {
+        let l = logit(row, k, lse_u, lse_c);
+        sum += select(0.0, exp(l - largest), l > NEVER);
+    }
+    return 1.0 + step.purity / workgroup_sum(sum, lane);
 }
 
 // The least weight of the tokens that are drawn from: the largest t whose tokens of weight t and more
@@ -67,7 +79,7 @@ fn weight(l: f32, largest: f32) -> f32 {
 fn cut(row: u32, lane: u32, largest: f32, lse_u: f32, lse_c: f32) -> f32 {
     var sum = 0.0;
     for (var k = lane; k < K; k += WG) {
-        sum += weight(logit(row, k, lse_u, lse_c), largest);
+        sum += weight(logit(row, k, lse_u, lse_c), largest, 1.0);
     }
     let wanted = select(3e38, step.top_p * workgroup_sum(sum, lane), step.top_p < 1.0);
     let most = select(3e38, f32(step.top_k), step.top_k > 0u);
@@ -78,7 +90,7 @@ fn cut(row: u32, lane: u32, largest: f32, lse_u: f32, lse_c: f32) -> f32 {
         var mass = 0.0;
         var count = 0.0;
         for (var k = lane; k < K; k += WG) {
-            let w = weight(logit(row, k, lse_u, lse_c), largest);
+            let w = weight(logit(row, k, lse_u, lse_c), largest, 1.0);
             if w >= bitcast<f32>(middle) {
                 mass += w;
                 count += 1.0;
@@ -128,6 +140,10 @@ fn main(
     if step.top_p < 1.0 || step.top_k > 0u {
         least = cut(row, lane, largest, lse_u, lse_c);
     }
+    var sharp = 1.0;
+    if step.purity > 0.0 {
+        sharp = sharpness(row, lane, largest, lse_u, lse_c);
+    }
 
     let seed = vec2<u32>(step.seed_lo, step.seed_hi);
     var best = 3e38;
@@ -141,13 +157,13 @@ fn main(
                 let l = logit(row, k, lse_u, lse_c);
                 if l > NEVER {
                     sum += exp(l - largest);
-                    let p = weight(l, largest);
+                    let p = weight(l, largest, sharp);
                     var more = vec4<u32>(0u);
                     if words[e] < 0x800000u {
                         more = philox(vec4<u32>(row * K + k, STREAM, step.step, 1u), seed);
                     }
                     // p = 0 is skipped, never divided by.
-                    if p > 0.0 && p >= least {
+                    if p > 0.0 && weight(l, largest, 1.0) >= least {
                         let time = exponential(words[e], more) / p;
                         if time < best {
                             best = time;
@@ -159,9 +175,10 @@ fn main(
         }
     }
     winner = workgroup_argmin(best, winner, lane);
-    let normaliser = largest + log(workgroup_sum(sum, lane));
+    sum = workgroup_sum(sum, lane);
     if lane == 0u {
         token[row] = winner;
-        logp[row] = logit(row, winner, lse_u, lse_c) - normaliser;
+        logp[row] = logit(row, winner, lse_u, lse_c) - (largest + log(sum));
+        purity[row] = 1.0 / sum;
     }
 }

@@ -44,7 +44,8 @@ pub enum Stream {
     LevelDrop = 15,
     Augment = 16,
     Turn = 17,
-    LatentNoise = 18,
+    ImportantTime = 18,
+    LatentNoise = 19,
 }
 
 /// A sequential reader of one (seed, stream, index) sequence, for use on the host.

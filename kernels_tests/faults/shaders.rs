@@ -335,6 +335,13 @@ const FAULTS: &[Fault] = &[
         "return u + step.guidance",
         "return (l_c - lse_c) + step.guidance",
     ),
+    fault("what is sure gets less sure", &"draw_tokens", "step.purity /", "step.purity *"),
+    fault(
+        "purity of the least likely token",
+        &"draw_tokens",
+        "= 1.0 / sum;",
+        "= exp(-largest) / sum;",
+    ),
 ];
 
 /// Where a fault was noticed: `(case, message)`. Cases whose shader does not hold the text after

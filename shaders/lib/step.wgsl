@@ -14,5 +14,6 @@ struct Step {
     guidance: f32,
     top_p: f32,
     top_k: u32,
+    purity: f32,
 }
 @group(0) @binding(9) var<uniform> step: Step;

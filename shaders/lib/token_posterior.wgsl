@@ -1,25 +1,5 @@
 // What a step of a corruption says of one token: see src/kernels/posterior_loss.rs for the formulas.
-struct Noise {
-    alpha_s: f32,
-    beta_s: f32,
-    alpha_t: f32,
-    beta_t: f32,
-    keep: f32,
-    replace: f32,
-    reveal: f32,
-    bound: f32,
-    auxiliary: f32,
-    first: f32,
-}
-
-// The kernel declares `noise: array<f32>`, the words of Noise sample by sample.
-fn noise_of(sample: u32) -> Noise {
-    let at = sample * 10u;
-    return Noise(
-        noise[at], noise[at + 1u], noise[at + 2u], noise[at + 3u], noise[at + 4u],
-        noise[at + 5u], noise[at + 6u], noise[at + 7u], noise[at + 8u], noise[at + 9u],
-    );
-}
+#import noise
 
 fn is_masked(x: u32) -> bool { return x == K; }
 

@@ -7,6 +7,8 @@ use super::{sample, train};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vqforge::config::Config;
+use vqforge::data::Dataset;
+use vqforge::data::write::to_u8;
 use vqforge::device::Device;
 use vqforge::diffusion::sampler::Sampler;
 use vqforge::error::Result;
@@ -138,15 +140,11 @@ impl Demo<'_> {
         let rounds = times(JUDGED, self.args.scale.min(1.0)).div_ceil(SHOWN).max(1);
         for round in 0..rounds {
             self.console.progress(&format!("generated {} images", round * batch));
+            let steps = opened.generator.default_steps(Sampler::Ancestral);
             let how = Request {
-                sampler: Sampler::Ancestral,
-                steps: opened.generator.default_steps(Sampler::Ancestral),
                 guidance: GUIDANCE,
-                temperature: 1.0,
-                top_p: 1.0,
-                top_k: 0,
-                seed: 0,
                 first: (round * batch) as u64,
+                ..Request::new(Sampler::Ancestral, steps)
             };
             images.extend(opened.generator.generate(&mut opened.store, &labels, &[], &how)?.1);
         }
@@ -165,19 +163,19 @@ impl Demo<'_> {
         self.console.progress("training the classifier");
         let steps = times(CLASSIFIER_STEPS, self.args.scale) as u64;
         let mut classifier = Classifier::train(self.open()?, &self.data, steps, 0)?;
-        let generated = classifier.accuracy(images, labels)?;
         let (data, test) = (&self.data.images, &self.data.split.test);
-        let mut held_out = vec![0.0; test.len() * data.image_len()];
-        data.images(test, &mut held_out);
-        let known = data.labels.as_deref().unwrap_or_default();
-        let truth: Vec<u32> = test.iter().map(|&r| known[r as usize]).collect();
-        let real = classifier.accuracy(&held_out, &truth)?;
+        let pixels = images.iter().map(|&v| to_u8(v)).collect();
+        let (shape, own) = (data.batch_dims(labels.len()), Some(labels.to_vec()));
+        let made = Dataset::from_u8(pixels, shape, own, vec![], "samples")?;
+        let all: Vec<u32> = (0..made.n as u32).collect();
+        let generated = classifier.accuracy(&made, &all)?;
+        let real = classifier.accuracy(data, test)?;
         Ok(format!(
             "recognised: {:.1} % of {} generated images, {:.1} % of {} held-out simulated ones",
             100.0 * generated,
             labels.len(),
             100.0 * real,
-            truth.len()
+            test.len()
         ))
     }
 }

@@ -7,6 +7,7 @@ mod compare;
 mod data;
 mod demo;
 mod devices;
+mod eval;
 mod inpaint;
 mod latents;
 mod protocol;
@@ -36,7 +37,7 @@ const SHORT: &str =
   devices, bench       what to compute on, and how fast it is
   data                 look at data, convert it, or simulate some
   train, compare       a VQ-VAE, a diffusion over its codes; VQ-VAE or KL-VAE?
-  sample, reconstruct  use it; report: a run as HTML; export, import: diffusers
+  sample, reconstruct  use it; eval: how good samples are; report; export, import
   COMMAND --help       more about a command
 ";
 
@@ -66,6 +67,8 @@ enum Command {
     Train(train::Command),
     /// New images from a diffusion run.
     Sample(sample::Args),
+    /// How good the samples of a diffusion run are, beside held-out real images.
+    Eval(eval::Args),
     /// Images through a VQ-VAE run and back.
     Reconstruct(reconstruct::Args),
     /// The best checkpoint of a run as a folder for diffusers (needs model.family = "vqmodel").
@@ -95,6 +98,7 @@ pub fn run() -> ExitCode {
         Command::Data(command) => data::run(command),
         Command::Train(command) => train::run(command),
         Command::Sample(args) => sample::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
         Command::Export(args) => weights::export(args),
         Command::Import(args) => weights::import(args),

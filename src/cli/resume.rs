@@ -119,11 +119,12 @@ impl Common {
         }
         console.line(&format!("resuming {} at step {}", path.display(), snapshot.step()?));
         let text = snapshot.meta("config")?;
-        let old = Config::parse("checkpoint", text, &[])?;
-        let config = match given {
+        let mut old = Config::parse("checkpoint", text, &[])?;
+        let mut config = match given {
             Some(config) => config,
             None => Config::parse("checkpoint", text, &self.sets(kind))?,
         };
+        resume::settle(&mut old, &mut config);
         for line in resume::differences(kind, &old, &config)? {
             console.line(&line);
         }

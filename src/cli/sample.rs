@@ -10,12 +10,12 @@ use vqforge::data::Dataset;
 use vqforge::data::provenance::Provenance;
 use vqforge::data::write::{to_u8, write_npy, write_npz};
 use vqforge::diffusion::Corruption;
-use vqforge::diffusion::sampler::Sampler;
+use vqforge::diffusion::sampler::{GuidanceSchedule, Pace, Sampler};
 use vqforge::error::{Error, Result};
 use vqforge::model::denoiser::Grid;
 use vqforge::model::{Scope, denoiser};
 use vqforge::plan::{ParamTable, Store, Weights};
-use vqforge::report::{Colormap, Grid as Sheet, write_png};
+use vqforge::report::{ClassFolders, Colormap, Grid as Sheet, Raster, write_png};
 use vqforge::tape::Tape;
 use vqforge::train::codes::Tokenizer;
 use vqforge::train::generate::{Generator, Request};
@@ -35,20 +35,27 @@ pub struct Args {
     /// Scale of classifier-free guidance; 1: none
     #[arg(long, default_value_t = 1.5)]
     guidance: f32,
+    /// How guidance grows from none to its scale over the run: constant, linear or cosine
+    #[arg(long, default_value = "constant")]
+    guidance_schedule: String,
     /// Network evaluations; default: the sampler's own
     #[arg(long, value_parser = between(1, 4095))]
     steps: Option<usize>,
-    /// Of codes: ancestral, maskgit, first-hitting, halton or remdm; of latents: ancestral or ddim
+    /// Of codes: ancestral, maskgit, first-hitting, halton, remdm or purity; of latents: ancestral or ddim
     #[arg(long, default_value = "ancestral")]
     sampler: String,
     /// For ddim: the share of fresh noise, from 0, none, to 1, as ancestral adds
     #[arg(long)]
     eta: Option<f64>,
+    /// Times of ancestral and remdm: trained, linear or cosine (small steps first)
+    #[arg(long, default_value = "trained")]
+    grid: String,
     /// Above 1: more varied, below 1: more typical
     #[arg(long, default_value_t = 1.0)]
     temperature: f32,
-    /// Draw only from the likeliest codes that have this share of the probability together
-    #[arg(long, default_value_t = 1.0)]
+    /// Draw only from the likeliest codes that have this share of the probability together (the
+    /// truncation of VQ-Diffusion, which takes 0.86); cut off after guidance
+    #[arg(long, visible_alias = "truncation", default_value_t = 1.0)]
     top_p: f32,
     /// Draw only from so many of the likeliest codes; 0: from all
     #[arg(long, default_value_t = 0)]
@@ -61,6 +68,14 @@ pub struct Args {
     /// What is made anew: rows and columns of pixels as 0:64,32:48
     #[arg(long, requires = "inpaint", value_parser = region)]
     region: Option<Region>,
+    /// Larger images than those of training: rows and columns of pixels as 128x256, made window by
+    /// window, each given what those before it made. Best where the data look alike everywhere along
+    /// that side: the denoiser knows no places outside of its window
+    #[arg(long, conflicts_with = "inpaint", value_parser = size)]
+    size: Option<[usize; 2]>,
+    /// Also write every sample as a PNG file of its own: OUT/CLASS/00000.png
+    #[arg(long)]
+    folders: bool,
     /// Also write samples_db.npy, the samples in decibels, where the training data were spectrograms
     /// whose scale is known
     #[arg(long)]
@@ -73,7 +88,7 @@ pub struct Args {
 }
 
 /// Samples made at once.
-const BATCH: usize = 32;
+pub const BATCH: usize = 32;
 /// Samples in the picture at most,
 const SHOWN: usize = 256;
 /// and pixels of all samples in it, before each is drawn as four.
@@ -118,7 +133,7 @@ pub fn open(run: &Path, n: usize, device: &DeviceArgs, console: &mut Console) ->
     snapshot.restore(&mut store)?;
     let weights = if config.train.ema_decay > 0.0 { Weights::Average } else { Weights::Current };
     let second = device.open(None, console)?;
-    let generator = Generator::new(&config, grid, n, weights, &mut store, &tokenizer, second)?;
+    let generator = Generator::new(&config, grid, n, weights, &tokenizer, second)?;
     let r = tokenizer.config.model.reduction();
     let shape = [rows * r, cols / tokenizer.heads() * r, tokenizer.config.model.out_channels];
     let (generator, provenance) = (Maker::Tokens(generator), tokenizer.provenance()?);
@@ -133,6 +148,8 @@ pub(super) fn parse<T: serde::de::DeserializeOwned>(snapshot: &Snapshot, key: &s
 pub fn run(args: &Args) -> Result<()> {
     let sampler = Sampler::parse(&args.sampler)?;
     let sampler = args.eta.map_or(Ok(sampler), |eta| sampler.with_eta(eta))?;
+    let pace = Pace::parse(&args.grid)?;
+    let schedule = GuidanceSchedule::parse(&args.guidance_schedule)?;
     if !(args.temperature > 0.0 && args.temperature.is_finite() && args.guidance.is_finite()) {
         return Err(Error::usage("nothing can be sampled so")
             .at(format!("--temperature {} --guidance {}", args.temperature, args.guidance))
@@ -150,7 +167,7 @@ pub fn run(args: &Args) -> Result<()> {
     let only = args.class.as_deref().map(|c| class_number(c, &opened.class_names)).transpose()?;
     let given = match (&args.inpaint, args.region) {
         (Some(path), Some(region)) => {
-            opened.generator.can_inpaint()?;
+            opened.generator.can_inpaint("--inpaint")?;
             let tokenizer = &opened.tokenizer;
             Some(Given::open(tokenizer, path, region, opened.shape, &args.device, &mut console)?)
         }
@@ -168,10 +185,20 @@ pub fn run(args: &Args) -> Result<()> {
             .why("the training data did not say how their pixels came to be")
             .help("train on signals ([data.signal]) or with data.norm = \"max-db\""));
     }
+    let (places, shape) = places(args.size, &opened)?;
+    if args.folders && !matches!(shape[2], 1 | 3) {
+        return Err(Error::usage(format!("an image of {} channels is no PNG file", shape[2]))
+            .at("--folders")
+            .help("leave it out: samples.npz holds all channels"));
+    }
     // An unusable folder is told now, and not after hours of sampling.
     folder(&args.out)?;
-    let len: usize = opened.shape.iter().product();
-    let sheet = sheet(args.n, opened.shape);
+    let mut folders = match args.folders {
+        true => Some(ClassFolders::new(&args.out, &folder_names(&opened), args.n)?),
+        false => None,
+    };
+    let len: usize = shape.iter().product();
+    let sheet = sheet(args.n, shape);
     let drawn = sheet.rows * sheet.columns * len;
     let known = opened.provenance.as_ref().filter(|_| args.db);
     let (mut pixels, mut shown, mut levels) = (vec![], vec![], vec![]);
@@ -182,6 +209,8 @@ pub fn run(args: &Args) -> Result<()> {
         let how = Request {
             sampler,
             steps: args.steps.unwrap_or(opened.generator.default_steps(sampler)),
+            pace,
+            guidance_schedule: schedule,
             guidance: args.guidance,
             temperature: args.temperature,
             top_p: args.top_p,
@@ -189,15 +218,28 @@ pub fn run(args: &Args) -> Result<()> {
             seed: args.seed,
             first: first as u64,
         };
-        let tokens = given.as_ref().map(|g| g.tokens(first, batch)).unwrap_or_default();
-        let made = opened.generator.generate(&mut opened.store, &classes, &tokens, &how)?.1;
+        let (generator, store) = (&mut opened.generator, &mut opened.store);
+        let made = match places {
+            Some(places) => generator.generate_wide(store, &classes, places, &how)?.1,
+            None => {
+                let tokens = given.as_ref().map(|g| g.tokens(first, batch)).unwrap_or_default();
+                generator.generate(store, &classes, &tokens, &how)?.1
+            }
+        };
         let made = &made[..chunk.len() * len];
         pixels.extend(made.iter().map(|&v| to_u8(v)));
+        if let Some(folders) = &mut folders {
+            let [height, width, channels] = shape;
+            for (image, &class) in pixels[first * len..].chunks_exact(len).zip(chunk) {
+                let image = Raster { width, height, channels, pixels: image.to_vec() };
+                folders.write(class as usize, &image)?;
+            }
+        }
         shown.extend_from_slice(&made[..made.len().min(drawn.saturating_sub(shown.len()))]);
         let decibels = known.and_then(|p| p.to_db(made)).unwrap_or_default();
         levels.extend(decibels.into_iter().map(|v| v as f32));
     }
-    let [h, w, c] = opened.shape;
+    let [h, w, c] = shape;
     let shape = [args.n, h, w, c];
     let labels = (opened.grid.classes > 0).then_some(labels);
     let mut data = Dataset::from_u8(pixels, shape, labels, opened.class_names.clone(), "samples")?;
@@ -210,8 +252,43 @@ pub fn run(args: &Args) -> Result<()> {
         write_npy(&args.out.join("samples_db.npy"), &shape, &levels)?;
     }
     write_png(&args.out.join("grid.png"), &sheet.draw(&shown)?)?;
-    console.line(&format!("{} samples of {h}x{w}: grid.png, samples.npz", args.n));
+    let more = if args.folders { ", a folder a class" } else { "" };
+    console.line(&format!("{} samples of {h}x{w}: grid.png, samples.npz{more}", args.n));
     super::print(&args.out.display().to_string())
+}
+
+/// The places of the latent grid, where a size is asked for, and the shape of an image.
+fn places(size: Option<[usize; 2]>, opened: &Opened) -> Result<(Option<[usize; 2]>, [usize; 3])> {
+    let [height, width, channels] = opened.shape;
+    let Some([rows, cols]) = size else { return Ok((None, opened.shape)) };
+    let r = opened.tokenizer.config.model.reduction();
+    if rows < height || cols < width || !rows.is_multiple_of(r) || !cols.is_multiple_of(r) {
+        let up = |side: usize, least: usize| side.max(least).next_multiple_of(r);
+        return Err(Error::usage(format!("images of {rows} x {cols} cannot be made"))
+            .at("--size")
+            .why(format!(
+                "it must be {height} x {width}, the size of training, or more, in multiples of {r}"
+            ))
+            .help(format!("use --size {}x{}", up(rows, height), up(cols, width))));
+    }
+    Ok((Some([rows / r, cols / r]), [rows, cols, channels]))
+}
+
+/// `128x256`: rows, then columns.
+fn size(text: &str) -> std::result::Result<[usize; 2], String> {
+    let side = |text: &str| text.trim().parse().ok().filter(|side| (1..=1 << 16).contains(side));
+    let sides = text.split_once('x').and_then(|(rows, cols)| Some([side(rows)?, side(cols)?]));
+    sides.ok_or_else(|| "write rows and columns of pixels as 128x256".into())
+}
+
+/// Names of all classes; of a diffusion without classes one for all samples.
+fn folder_names(opened: &Opened) -> Vec<String> {
+    let name =
+        |class: usize| opened.class_names.get(class).cloned().unwrap_or_else(|| class.to_string());
+    match opened.grid.classes {
+        0 => vec!["samples".into()],
+        classes => (0..classes).map(name).collect(),
+    }
 }
 
 /// The picture of the first of `n` samples: never so large that it cannot be drawn.
@@ -242,6 +319,14 @@ fn class_number(wanted: &str, names: &[String]) -> Result<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(size("128x256"), Ok([128, 256]));
+        for bad in ["", "128", "0x4", "128x", "128x256x3", "-1x4", "70000x4"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
 
     /// Any number of samples of any size gives a picture that can be drawn.
     #[test]

@@ -2,6 +2,7 @@
 
 use super::data::{Data, SplitBy, SplitTable};
 use super::denoiser::Denoiser;
+use super::diffusion::{Diffusion, Process, Weighting};
 use super::quantiser::Quantiser;
 use super::sections::{Bottleneck, Config, Family, Model, Train};
 
@@ -26,7 +27,7 @@ pub fn check(config: &Config) -> Checked {
     config.kl.check()?;
     config.loss.check()?;
     denoiser(&config.denoiser)?;
-    config.diffusion.check()?;
+    diffusion(&config.diffusion)?;
     train(&config.train)?;
     data(&config.data)?;
     real("checkpoint.every", config.checkpoint.every, Bounds::Closed(0.0, 86_400.0))?;
@@ -111,6 +112,65 @@ fn denoiser(d: &Denoiser) -> Checked {
     )?;
     whole("denoiser.mlp_ratio", d.mlp_ratio as u64, 1, 16)?;
     real("denoiser.class_drop", d.class_drop, Bounds::HalfOpen(0.0, 1.0))
+}
+
+fn diffusion(d: &Diffusion) -> Checked {
+    real("diffusion.t_min", d.t_min, Bounds::Open(0.0, 0.5))?;
+    whole("diffusion.steps", d.steps as u64, 1, 10_000)?;
+    real("diffusion.auxiliary", d.auxiliary, Bounds::Closed(0.0, 100.0))?;
+    whole("diffusion.discrete_steps", d.discrete_steps as u64, 0, 10_000)?;
+    whole("diffusion.eval_images", d.eval_images as u64, 0, 10_000_000)?;
+    let masked = d.process == Process::Masked;
+    let only = "set diffusion.process to vq-diffusion, mask-and-replace, absorbing or uniform, or leave \
+                the key out";
+    demand(
+        !masked || d.importance != Some(true),
+        "diffusion.importance",
+        "process = \"masked\" has continuous times, not steps to choose from".into(),
+        only,
+    )?;
+    for (key, given) in [
+        ("diffusion.discrete_steps", d.discrete_steps > 0),
+        ("diffusion.weighting", d.weighting != Weighting::Bound),
+    ] {
+        demand(
+            masked || !given,
+            key,
+            "has a meaning with process = \"masked\" alone".into(),
+            "leave the key out, or set diffusion.process to masked",
+        )?;
+    }
+    gaussian(d)
+}
+
+/// Gaussian noise has no use for what is set of the others, nor they for its weights.
+fn gaussian(d: &Diffusion) -> Checked {
+    real("diffusion.min_snr", d.min_snr, Bounds::Closed(0.0, 1e6))?;
+    let usual = Diffusion::default();
+    if d.process != Process::Gaussian {
+        return demand(
+            d.min_snr == usual.min_snr,
+            "diffusion.min_snr",
+            "has a meaning with process = \"gaussian\" alone".into(),
+            "leave the key out, or set diffusion.process to gaussian",
+        );
+    }
+    for (key, given) in [
+        ("diffusion.schedule", d.schedule != usual.schedule),
+        ("diffusion.t_min", d.t_min != usual.t_min),
+        ("diffusion.steps", d.steps != usual.steps),
+        ("diffusion.auxiliary", d.auxiliary != usual.auxiliary),
+        ("diffusion.adaptive_auxiliary", d.adaptive_auxiliary != usual.adaptive_auxiliary),
+        ("diffusion.importance", d.importance == Some(true)),
+    ] {
+        demand(
+            !given,
+            key,
+            "has no meaning with process = \"gaussian\"".into(),
+            "leave the key out: Gaussian noise comes in continuous time, by a schedule of its own",
+        )?;
+    }
+    Ok(())
 }
 
 fn train(t: &Train) -> Checked {

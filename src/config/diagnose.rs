@@ -184,6 +184,7 @@ pub fn every_key() -> Vec<String> {
         fraction: Some(0.0),
         seed: Some(0),
     };
+    config.diffusion.importance = Some(false);
     let mut keys = Vec::new();
     if let Ok(table) = toml::Table::try_from(&config) {
         walk(&table, "", &mut keys);

@@ -1,6 +1,5 @@
 //! `[diffusion]`: what is done to codes, and how its undoing is trained.
 
-use super::check::{Bounds, Checked, demand, real, whole};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,9 +26,30 @@ pub struct Diffusion {
     pub auxiliary: f64,
     /// Weighs the cross-entropy by 2 - t/T instead of 1.
     pub adaptive_auxiliary: bool,
+    /// For all others: steps are drawn the more often the larger their losses have been (VQ-Diffusion),
+    /// not all alike. Left out of a new run it is what its process was published with; left out of the
+    /// settings of a checkpoint, which then is older than this key, it is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub importance: Option<bool>,
+    /// For `masked`: steps of the bound that is trained and reported; 0: continuous time.
+    pub discrete_steps: usize,
+    /// For `masked`: how training weighs the cross-entropy of the masked tokens.
+    pub weighting: Weighting,
+    /// Held-out images that the bound, or the loss of `gaussian`, is estimated on, evenly among all; 0: every
+    /// one.
+    pub eval_images: usize,
     /// For `gaussian`: gamma of the min-SNR weights of the loss (2303.09556), usually 5; 0 weighs all times
     /// alike.
     pub min_snr: f64,
+}
+
+impl Diffusion {
+    /// Whether steps are drawn by the size of their losses.
+    pub fn samples_by_importance(&self) -> bool {
+        // D3PM's chains were trained with all steps alike, drawn evenly, and so they are here.
+        let published = matches!(self.process, Process::VqDiffusion | Process::MaskAndReplace);
+        self.importance.unwrap_or(published)
+    }
 }
 
 impl Default for Diffusion {
@@ -41,37 +61,12 @@ impl Default for Diffusion {
             steps: 100,
             auxiliary: 5e-4,
             adaptive_auxiliary: true,
+            importance: None,
+            discrete_steps: 0,
+            weighting: Weighting::Bound,
+            eval_images: 1000,
             min_snr: 0.0,
         }
-    }
-}
-
-impl Diffusion {
-    /// The ranges, and that nothing is set which the process would ignore where it has none of what is set.
-    pub(super) fn check(&self) -> Checked {
-        real("diffusion.t_min", self.t_min, Bounds::Open(0.0, 0.5))?;
-        whole("diffusion.steps", self.steps as u64, 1, 10_000)?;
-        real("diffusion.auxiliary", self.auxiliary, Bounds::Closed(0.0, 100.0))?;
-        real("diffusion.min_snr", self.min_snr, Bounds::Closed(0.0, 1e6))?;
-        let usual = Diffusion::default();
-        if self.process != Process::Gaussian {
-            let what = "weighs the loss of another process".into();
-            let help = "leave it away, or set diffusion.process = \"gaussian\"";
-            return demand(self.min_snr == usual.min_snr, "diffusion.min_snr", what, help);
-        }
-        for (key, set) in [
-            ("diffusion.schedule", self.schedule != usual.schedule),
-            ("diffusion.t_min", self.t_min != usual.t_min),
-            ("diffusion.steps", self.steps != usual.steps),
-            ("diffusion.auxiliary", self.auxiliary != usual.auxiliary),
-            ("diffusion.adaptive_auxiliary", self.adaptive_auxiliary != usual.adaptive_auxiliary),
-        ] {
-            let what = "has no meaning with process = \"gaussian\"".into();
-            let help =
-                "leave it away: Gaussian noise comes in continuous time, by a schedule of its own";
-            demand(!set, key, what, help)?;
-        }
-        Ok(())
     }
 }
 
@@ -91,4 +86,17 @@ pub enum Process {
     /// None: Gaussian noise on the vectors of the codes, or on the latents of a KL-VAE, in continuous time
     /// (2202.00512). What is sampled is rounded to codes, if there are any.
     Gaussian,
+}
+
+/// How the cross-entropy of masked tokens is weighed at time t. Only the first makes the loss a bound on
+/// the likelihood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Weighting {
+    /// As the bound does.
+    Bound,
+    /// All alike (MaskGIT, 2202.04200).
+    Maskgit,
+    /// 1 - t (Unleashing Transformers, 2111.12701).
+    Linear,
 }

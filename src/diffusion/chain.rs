@@ -101,12 +101,6 @@ impl Chain {
         of(last.alpha + last.beta, prior[0]) + others + of(last.gamma, prior[self.codes])
     }
 
-    /// The steps of a run of `count` <= T steps, from the last to the first: (s, t), evenly apart.
-    pub fn strided(&self, count: usize) -> Vec<(Option<usize>, usize)> {
-        let after = |i: usize| (i * self.steps()).div_ceil(count);
-        (1..=count).rev().map(|i| (after(i - 1).checked_sub(1), after(i) - 1)).collect()
-    }
-
     /// The law that x_T is drawn from, [codes + 1]: that of the last step without its first token.
     pub fn prior(&self) -> Vec<f64> {
         let last = self.marginals[self.steps() - 1];
@@ -280,19 +274,6 @@ mod tests {
                         }
                     }
                 }
-            }
-        }
-    }
-
-    #[test]
-    fn strides_cover_the_chain() {
-        let chain = &chains(3)[0];
-        for count in [1, 2, 7, 19, 20] {
-            let steps = chain.strided(count);
-            assert_eq!((steps.len(), steps[0].1, steps[count - 1].0), (count, 19, None));
-            for pair in steps.windows(2) {
-                assert_eq!(pair[0].0, Some(pair[1].1));
-                assert!(pair[0].1 > pair[1].1);
             }
         }
     }

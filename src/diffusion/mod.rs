@@ -13,6 +13,7 @@ pub mod sampler;
 mod schedule;
 
 pub use chain::Chain;
+pub use schedule::{Masking, Schedule, stratified_times};
 
 use crate::config::{Diffusion, Process};
 use crate::error::{Error, Result};
@@ -47,4 +48,3 @@ impl Corruption {
         }
     }
 }
-pub use schedule::{Schedule, stratified_times};

@@ -69,16 +69,6 @@ impl Step {
         if self.later.gamma > 0.0 { self.mask / self.later.gamma } else { 0.0 }
     }
 
-    /// What [`crate::ops::posterior_loss`] has to know of a sample at this step: the loss is `bound` times
-    /// the divergence plus `auxiliary` times the cross-entropy; `first`: s is the start.
-    pub fn words(self, bound: f64, auxiliary: f64, first: bool) -> [f32; 10] {
-        let Step { earlier, later, keep, replace, .. } = self;
-        let chain = [earlier.alpha, earlier.beta, later.alpha, later.beta, keep, replace];
-        let [a, b, c, d, e, f] = chain.map(|p| p as f32);
-        let first = if first { 1.0 } else { 0.0 };
-        [a, b, c, d, e, f, self.reveal() as f32, bound as f32, auxiliary as f32, first]
-    }
-
     /// P(x_s | x_t = `state`) under p(x_0 | x_t) = `p`, [codes], into `out`, [codes + 1], the mask last.
     /// With p a certainty it is q(x_s | x_t, x_0).
     pub fn posterior(self, state: usize, p: &[f64], out: &mut [f64]) {
@@ -107,9 +97,7 @@ impl Step {
             *w = back * (s.alpha * *w + s.beta * total);
         }
     }
-}
 
-impl Step {
     /// A draw of x_s given x_t = `state` and x_0 = `code`, among `codes`, from one uniform number in [0, 1).
     /// With x_0 ~ p(x_0 | x_t) it is one from [`posterior`](Self::posterior): that is a mean over x_0.
     pub fn draw(self, state: usize, code: usize, codes: usize, u: f64) -> usize {

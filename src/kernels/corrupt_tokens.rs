@@ -1,6 +1,6 @@
 //! The forward process of a corruption with chance codes and a mask.
 
-use super::posterior_loss::NOISE;
+use super::posterior_loss::{NOISE, Noise};
 use super::wrong_binds;
 use super::{Bind, Case, Const, Cost, Fill, Io, Kernel, Real, StepScalars, grid_1d, int};
 use crate::naive_forms;
@@ -27,7 +27,7 @@ impl CorruptTokens {
             wrong_binds(self.name())
         };
         for b in 0..self.samples {
-            let (alpha, beta) = (noise[b * NOISE + 2], noise[b * NOISE + 3]);
+            let Noise { alpha_t: alpha, beta_t: beta, .. } = Noise::of(noise, b);
             let chance = T::of(self.codes as f64) * beta;
             let sample = step.sample_base.wrapping_add(b as u32);
             for position in 0..self.length {
@@ -86,10 +86,8 @@ pub fn cases() -> Vec<Case> {
         // Powers of two, whose sums are exact: all kept, all masked, all chance, some of each.
         let (codes, step) = (64, StepScalars { seed_lo: 5, sample_base, ..Default::default() });
         let pairs = [[0.5, 0.25 / 64.0], [1.0, 0.0], [0.0, 0.0], [0.0, 1.0 / 64.0]];
-        let row = |[alpha, beta]: [f32; 2]| {
-            let mut noise = [0.0; NOISE];
-            (noise[2], noise[3]) = (alpha, beta);
-            noise
+        let row = |[alpha_t, beta_t]: [f32; 2]| {
+            Noise { alpha_t, beta_t, ..Noise::of(&[0.0; NOISE], 0) }.words()
         };
         let noise = (0..samples).flat_map(|b| row(pairs[b % 4])).collect();
         let kernel = CorruptTokens { samples, length, codes };

@@ -30,8 +30,13 @@ const SERIES_BELOW: f64 = 1.0 / 64.0;
 /// `top_p` below 1 only the fewest that have that share of the probability together (the truncation of
 /// VQ-Diffusion, 2111.14822); with both those that either leaves. Tokens as likely as the last one stay.
 ///
+/// With `purity` r above 0 the log-probabilities of a row are then multiplied by 1 + r max_k p_k and
+/// renormalised (Improved VQ-Diffusion, 2205.16007, equation 11): what is sure gets surer. Which tokens are
+/// cut off is decided before that.
+///
 /// Bindings: logits [rows, k] (guided: [2 rows, k], the unconditional half first), token u32 [rows],
-/// logp [rows] = log-probability of the token at temperature 1 (guided, renormalised).
+/// logp [rows] = log-probability of the token and purity [rows] = max_k p_k, both at temperature 1, guided
+/// and renormalised, nothing cut off; where everything is excluded they mean nothing.
 ///
 /// Random words: token k of row r takes element k % 4 of philox(counter [r ceil(K/4) + k/4,
 /// [`Stream::Sample`], step.step, 0]); where its high 9 bits are all zero, z goes on in
@@ -110,7 +115,9 @@ impl DrawTokens {
 
     fn naive<T: Real>(&self, io: &mut Io<'_, T>) {
         let step = io.step;
-        let [Bind::In(logits), Bind::OutU(token), Bind::Out(logp), ..] = &mut io.binds else {
+        let [Bind::In(logits), Bind::OutU(token), Bind::Out(logp), Bind::Out(purity), ..] =
+            &mut io.binds
+        else {
             wrong_binds(self.name())
         };
         let philox = |counter: usize, kind: u32| {
@@ -131,16 +138,19 @@ impl DrawTokens {
                 }
             }
             let (largest, lse) = log_sum_exp(l.iter().copied());
-            let weight = |l: T| ((l - largest) / T::of(step.temperature.into())).exp().value();
+            purity[r] = (largest - lse).exp();
+            let sharp = T::one() + T::of(step.purity.into()) * purity[r];
+            let scaled = |l: T| (l - largest) / T::of(step.temperature.into());
+            let weight = |l: T| scaled(l).exp().value();
             let weights = l.iter().filter(|l| l.value() > NEVER.into()).map(|&l| weight(l));
             let least = cut(weights.collect(), &step);
             let (mut best, mut winner) = (f64::INFINITY, 0);
             for (k, &l) in l.iter().enumerate().filter(|(_, l)| l.value() > NEVER.into()) {
                 let word = philox(r * self.blocks() + k / 4, 0)[k % 4];
                 let v = unit_interval(word, || philox(r * self.k + k, 1));
-                let p = weight(l);
+                let p = (sharp * scaled(l)).exp().value();
                 let time = exponential(T::of(v.into())).value() / p;
-                if p > 0.0 && p >= least && time < best {
+                if p > 0.0 && weight(l) >= least && time < best {
                     (best, winner) = (time, k);
                 }
             }
@@ -149,8 +159,8 @@ impl DrawTokens {
         }
     }
 
-    /// Token and log-probability of row r: the cpu form.
-    fn draw(&self, step: &StepScalars, logits: &[f32], r: usize) -> (u32, f32) {
+    /// Token, log-probability and purity of row r: the cpu form.
+    fn draw(&self, step: &StepScalars, logits: &[f32], r: usize) -> (u32, f32, f32) {
         let (first, second) = self.branches(logits, r);
         let key = [step.seed_lo, step.seed_hi];
         let philox = |counter: usize, kind: u32| {
@@ -173,14 +183,19 @@ impl DrawTokens {
             }
         };
         let largest = (0..self.k).map(l).fold(f32::MIN, f32::max);
+        let possible = || (0..self.k).map(l).filter(|&l| l > NEVER);
         let least = match step.top_p < 1.0 || step.top_k > 0 {
             true => {
-                let possible = (0..self.k).map(l).filter(|&l| l > NEVER);
                 let weight = |l: f32| f64::from(((l - largest) / step.temperature).exp());
-                cut(possible.map(weight).collect(), step) as f32
+                cut(possible().map(weight).collect(), step) as f32
             }
             false => 0.0,
         };
+        let sharp = match step.purity > 0.0 {
+            true => 1.0 + step.purity / possible().map(|l| (l - largest).exp()).sum::<f32>(),
+            false => 1.0,
+        };
+        let plain = step.temperature == 1.0 && sharp == 1.0;
         let (mut best, mut winner, mut sum) = (f32::INFINITY, 0, 0.0);
         for block in 0..self.blocks() {
             let words = philox(r * self.blocks() + block, 0);
@@ -189,18 +204,19 @@ impl DrawTokens {
                 if l > NEVER {
                     let unscaled = (l - largest).exp();
                     sum += unscaled;
-                    let scaled = || ((l - largest) / step.temperature).exp();
-                    let p = if step.temperature == 1.0 { unscaled } else { scaled() };
+                    let scaled = (l - largest) / step.temperature;
+                    let p = if plain { unscaled } else { (sharp * scaled).exp() };
+                    let kept = least == 0.0 || scaled.exp() >= least;
                     let v = unit_interval(word, || philox(r * self.k + k, 1));
                     // E >= v, so most candidates are out before the logarithm.
-                    if p > 0.0 && p >= least && v / p < best && exponential(v) / p < best {
+                    if p > 0.0 && kept && v / p < best && exponential(v) / p < best {
                         (best, winner) = (exponential(v) / p, k);
                     }
                 }
             }
         }
         let lse = largest + sum.ln();
-        (winner as u32, l(winner) - lse)
+        (winner as u32, l(winner) - lse, 1.0 / sum)
     }
 }
 
@@ -225,7 +241,8 @@ impl Kernel for DrawTokens {
         vec![self.rows as u32]
     }
     fn lens(&self) -> Vec<usize> {
-        vec![self.rows * self.k * (1 + usize::from(self.guided)), self.rows, self.rows]
+        let logits = self.rows * self.k * (1 + usize::from(self.guided));
+        vec![logits, self.rows, self.rows, self.rows]
     }
     fn grid(&self) -> [u32; 3] {
         grid_1d(self.rows, 1)
@@ -239,12 +256,15 @@ impl Kernel for DrawTokens {
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
         let step = io.step;
-        let [Bind::In(logits), Bind::OutU(token), Bind::Out(logp), ..] = &mut io.binds else {
+        let [Bind::In(logits), Bind::OutU(token), Bind::Out(logp), Bind::Out(purity), ..] =
+            &mut io.binds
+        else {
             wrong_binds(self.name())
         };
         let logits = *logits;
-        token.par_iter_mut().zip(logp.par_iter_mut()).enumerate().for_each(|(r, (token, logp))| {
-            (*token, *logp) = self.draw(&step, logits, r);
+        let rows = token.par_iter_mut().zip(logp.par_iter_mut()).zip(purity.par_iter_mut());
+        rows.enumerate().for_each(|(r, ((token, logp), purity))| {
+            (*token, *logp, *purity) = self.draw(&step, logits, r);
         });
     }
     naive_forms!();
@@ -271,21 +291,26 @@ pub fn cases() -> Vec<Case> {
             ..StepScalars::default()
         };
         let spread = Fill::Normal { mean: 1.0, std: 3.0 };
-        let fills = vec![spread, Fill::Poison, Fill::Poison];
+        let fills = vec![spread, Fill::Poison, Fill::Poison, Fill::Poison];
         let name = format!("{rows} x {k} guided={guided} temperature={temperature}");
         cases.push(Case::new(name, kernel, fills).near_ties().with_step(step));
     }
-    for (rows, k, guided, top_p, top_k) in [
-        (9, 47, false, 0.6, 0),
-        (8, 256, true, 1.0, 5),
-        (5, 257, false, 0.86, 40),
-        (7, 41, true, 0.5, 1),
-        (3, 5, false, 0.01, 9),
+    for (rows, k, guided, top_p, top_k, purity) in [
+        (9, 47, false, 0.6, 0, 0.0),
+        (8, 256, true, 1.0, 5, 0.0),
+        (5, 257, false, 0.86, 40, 0.0),
+        (7, 41, true, 0.5, 1, 0.0),
+        (3, 5, false, 0.01, 9, 0.0),
+        (37, 19, false, 1.0, 0, 4.0),
+        (5, 257, true, 0.9, 0, 1.0),
     ] {
         let kernel = DrawTokens { rows, k, guided };
-        let step = StepScalars { step: 4, temperature: 0.9, top_p, top_k, ..Default::default() };
-        let fills = vec![Fill::Normal { mean: 0.0, std: 1.5 }, Fill::Poison, Fill::Poison];
-        let name = format!("{rows} x {k} guided={guided} top_p={top_p} top_k={top_k}");
+        let temperature = 0.9;
+        let step = StepScalars { step: 4, temperature, top_p, top_k, purity, ..Default::default() };
+        let spread = Fill::Normal { mean: 0.0, std: 1.5 };
+        let fills = vec![spread, Fill::Poison, Fill::Poison, Fill::Poison];
+        let name =
+            format!("{rows} x {k} guided={guided} top_p={top_p} top_k={top_k} purity={purity}");
         cases.push(Case::new(name, kernel, fills).near_ties().with_step(step));
     }
     // Only tokens 5 and 9 are possible, one branch excluding what the other does not.
@@ -294,7 +319,7 @@ pub fn cases() -> Vec<Case> {
         (logits[k], logits[12 + k]) = (0.5, if k == 7 { -3.0e38 } else { k as f32 });
     }
     let kernel = DrawTokens { rows: 1, k: 12, guided: true };
-    let fills = vec![Fill::F32(logits), Fill::Poison, Fill::Poison];
+    let fills = vec![Fill::F32(logits), Fill::Poison, Fill::Poison, Fill::Poison];
     cases.push(Case::new("excluded tokens", kernel, fills).near_ties());
     cases
 }

@@ -43,6 +43,8 @@ pub struct StepScalars {
     pub top_p: f32,
     /// Number of the likeliest tokens that draws are from; 0: all of them.
     pub top_k: u32,
+    /// Log-probabilities are multiplied by 1 + `purity` times the row's largest probability.
+    pub purity: f32,
 }
 
 impl Default for StepScalars {
@@ -62,6 +64,7 @@ impl Default for StepScalars {
             guidance: 1.0,
             top_p: 1.0,
             top_k: 0,
+            purity: 0.0,
         }
     }
 }

@@ -39,6 +39,7 @@ pub mod copy;
 pub mod corrupt_tokens;
 pub mod cpu;
 mod delegate;
+pub mod draw_steps;
 pub mod draw_tokens;
 pub mod ema_codebook;
 pub mod epilogue;
@@ -63,6 +64,7 @@ mod half;
 mod io;
 pub mod layer_norm;
 pub mod layer_norm_bwd;
+pub mod loss_history;
 pub mod mask_tokens;
 pub mod matmul;
 pub mod mean_pool;
@@ -73,12 +75,14 @@ pub mod normalise_rows;
 pub mod philox;
 pub mod pixel_loss;
 pub mod posterior_loss;
+pub mod posterior_loss_bwd;
 pub mod power_pool;
 mod real;
 pub mod ring_write;
 pub mod rotation_trick;
 mod rounded;
 pub mod sample_gaussian;
+pub mod sample_losses;
 pub mod scale_by;
 pub mod sign_code;
 pub mod softmax_ce;
@@ -274,7 +278,7 @@ pub fn registry() -> Vec<Entry> {
         Entry { name: "attention_bwd_q", cases: attention_bwd::q_cases },
         Entry { name: "softmax_rows", cases: softmax_rows::cases },
         Entry { name: "posterior_loss", cases: posterior_loss::cases },
-        Entry { name: "posterior_loss_bwd", cases: posterior_loss::bwd_cases },
+        Entry { name: "posterior_loss_bwd", cases: posterior_loss_bwd::cases },
         Entry { name: "softmax_ce", cases: softmax_ce::cases },
         Entry { name: "softmax_ce_bwd", cases: softmax_ce::bwd_cases },
         Entry { name: "upsample2x", cases: upsample2x::cases },
@@ -314,6 +318,9 @@ pub fn registry() -> Vec<Entry> {
         Entry { name: "adamw", cases: adamw::cases },
         Entry { name: "ring_write", cases: ring_write::cases },
         Entry { name: "philox", cases: philox::cases },
+        Entry { name: "draw_steps", cases: draw_steps::cases },
+        Entry { name: "sample_losses", cases: sample_losses::cases },
+        Entry { name: "loss_history", cases: loss_history::cases },
         Entry { name: "corrupt_tokens", cases: corrupt_tokens::cases },
         Entry { name: "mask_tokens", cases: mask_tokens::cases },
         Entry { name: "draw_tokens", cases: draw_tokens::cases },

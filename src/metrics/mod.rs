@@ -6,6 +6,7 @@
 pub mod collapse;
 pub mod decibel;
 pub mod envelope;
+pub mod generation;
 pub mod kinematics;
 pub mod ms_ssim;
 pub mod psnr;

@@ -14,10 +14,6 @@ use crate::tape::{Act, Tape};
 
 /// What the names of the parameters begin with, and their group.
 pub const GROUP: &str = "features.";
-/// Inputs of the classifier's step: images [n, h, w, c] and their classes [n]; its output [n, classes].
-pub const IMAGES: &str = "images";
-pub const TARGET: &str = "target";
-pub const LOGITS: &str = "logits";
 
 /// Terms "perceptual_0" to "perceptual_2", one for each level of the features, for the image made of
 /// x; both [n, h, w, c]. Each is the mean of (f^(image) - f^(x))^2 with f^ = f / |f| along the channels;
@@ -48,7 +44,7 @@ pub fn terms(s: &mut Scope<'_>, weight: f64, image: Act, x: Act) -> Result<Vec<T
 
 fn features(s: &mut Scope<'_>, x: Act) -> Result<[Act; classifier::LEVELS]> {
     let shape = s.tape.shape(x);
-    if shape.dims()[1..3].iter().any(|&side| side < 1 << classifier::LEVELS) {
+    if shape.dims()[1..3].iter().any(|&side| side < classifier::LEAST_SIDE) {
         return Err(Error::usage(format!("images of {shape} are too small for features"))
             .at("loss.perceptual.weight")
             .why("they are halved three times")
@@ -57,25 +53,16 @@ fn features(s: &mut Scope<'_>, x: Act) -> Result<[Act; classifier::LEVELS]> {
     classifier::features(&mut scope(s).frozen(), x)
 }
 
-/// Records the classifier's training step for images of `dims` = [n, h, w, c] on a tape of its own, with
-/// the inputs [`IMAGES`] and [`TARGET`] and the output [`LOGITS`]; reports "cross_entropy" in nats an
-/// image. Its plan is compiled with the group [`GROUP`], in f32.
+/// Records the classifier's training step on a tape of its own: see [`classifier::record_step`]. Its
+/// plan is compiled with the group [`GROUP`], in f32.
 pub fn record_step(
     tape: &mut Tape,
     table: &mut ParamTable,
     dims: &[usize],
     classes: usize,
 ) -> Result<()> {
-    let n = dims[0];
     let mut s = Scope::new(tape, table);
-    let x = s.tape.input(IMAGES, dims)?;
-    let target = s.tape.input_idx(TARGET, &[n])?;
-    let weight = s.tape.constant(&[n], vec![1.0; n])?;
-    let logits = classifier::logits(&mut scope(&mut s), x, classes)?;
-    tape.output(LOGITS, logits)?;
-    let (loss, _) = ops::cross_entropy(tape, logits, target, weight, 1.0 / n as f32)?;
-    tape.report("cross_entropy", loss)?;
-    tape.backward(&[(loss, 1.0)])
+    classifier::record_step(&mut scope(&mut s), dims, classes)
 }
 
 fn scope<'a>(s: &'a mut Scope<'_>) -> Scope<'a> {

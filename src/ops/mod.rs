@@ -13,6 +13,7 @@ mod embedding;
 mod fsq;
 mod gaussian;
 mod group_norm;
+mod importance;
 mod layer_norm;
 mod linear;
 mod mean;
@@ -43,6 +44,7 @@ pub use embedding::{embedding, lookup, select_rows};
 pub use fsq::{fsq, fsq_codes};
 pub use gaussian::{gaussian_noise, kl_divergence, sample_gaussian};
 pub use group_norm::group_norm;
+pub use importance::{draw_steps, learn_losses, sample_losses};
 pub use layer_norm::{layer_norm, layer_norm_affine, layer_norm_modulated};
 pub use linear::linear;
 pub use mean::{hinge, mean};
@@ -50,7 +52,7 @@ pub use mse::{mse, sum_of_squared_errors};
 pub use mul::mul;
 pub use normalise::{normalise_rows, normalise_state};
 pub use pixel_loss::pixel_loss;
-pub use posterior_loss::{NOISE, posterior_loss};
+pub use posterior_loss::{NOISE, Noise, posterior_loss};
 pub use quantise::{
     Nearest, code_sums, ema_codebook, ema_counts, nearest_code, nearest_code_cosine,
     straight_through,
@@ -59,7 +61,7 @@ pub use rotate::rotate;
 pub use scale_by::scale_by;
 pub use spectral::{log_spectral_distance, power_pool, spectral_distance};
 pub use sub::sub;
-pub use tokens::{corrupt_tokens, draw_tokens, mask_tokens};
+pub use tokens::{Draws, corrupt_tokens, draw_tokens, mask_tokens};
 pub use upsample::upsample2x;
 
 use crate::error::{Error, Result};

@@ -30,8 +30,7 @@ pub fn mask_tokens(
     Ok((tokens, weights))
 }
 
-/// codes [samples * length] and the noise of every sample [samples, 10]
-/// ([`words`](crate::diffusion::process::Step::words)) -> a draw of x_t, in 0..=`count` codes, the mask last.
+/// codes [samples * length] and the noise of every sample [samples, 10] ([`super::Noise::words`]) -> a draw of x_t, in 0..=`count` codes, the mask last.
 pub fn corrupt_tokens(
     tape: &mut Tape,
     codes: Idx,
@@ -48,13 +47,26 @@ pub fn corrupt_tokens(
     Ok(tokens)
 }
 
-/// logits [2 rows, k], the unconditional branch first -> one draw a row from the guided distribution
-/// and its log-probability.
-pub fn draw_tokens(tape: &mut Tape, logits: Act) -> Result<(Idx, Act)> {
+/// What is drawn from each row of logits.
+#[derive(Debug, Clone, Copy)]
+pub struct Draws {
+    /// [rows].
+    pub token: Idx,
+    /// Log-probability of the token at temperature 1, [rows].
+    pub logp: Act,
+    /// Largest probability of the row at temperature 1, [rows].
+    pub purity: Act,
+}
+
+/// logits [rows, k] -> one draw a row; `guided`: logits [2 rows, k], the unconditional branch first -> one
+/// draw a row from the guided distribution. See [`DrawTokens`].
+pub fn draw_tokens(tape: &mut Tape, logits: Act, guided: bool) -> Result<Draws> {
     tape.begin_op("draw_tokens");
-    let (rows, k) = (tape.shape(logits).rows() / 2, tape.shape(logits).channels());
+    let (all, k) = (tape.shape(logits).rows(), tape.shape(logits).channels());
+    let rows = if guided { all / 2 } else { all };
     let (token, logp) = (tape.temp_idx(&[rows])?, tape.temp(&[rows])?);
-    let kernel = DrawTokens { rows, k, guided: true };
-    tape.launch(kernel, &[logits.into(), token.into(), logp.into()])?;
-    Ok((token, logp))
+    let purity = tape.temp(&[rows])?;
+    let kernel = DrawTokens { rows, k, guided };
+    tape.launch(kernel, &[logits.into(), token.into(), logp.into(), purity.into()])?;
+    Ok(Draws { token, logp, purity })
 }

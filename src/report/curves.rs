@@ -18,11 +18,12 @@ const NOT_TERMS: [&str; 6] =
     ["loss", "grad_norm", "seconds", "images_per_second", "skipped", "loss_scale"];
 
 /// Metrics that belong on one pair of axes: title, unit, and what their names begin with.
-const FAMILIES: [(&str, &str, &[&str]); 7] = [
+const FAMILIES: [(&str, &str, &[&str]); 8] = [
     ("Signal to noise", "dB", &["psnr", "foreground_psnr", "snr"]),
     ("Structural similarity", "SSIM", &["ssim", "foreground_ssim", "ms_ssim"]),
     ("Codes", "codes", &["codes_used", "perplexity", "unique", "usage.unique", "usage.perplexity"]),
     ("Bits a token", "bits", &["bits_per_token", "neighbour_model", "neighbor_model"]),
+    ("Bits a dimension, of the codes alone", "bits", &["bits_per_dim"]),
     (
         "Shares of the codebook",
         "share",

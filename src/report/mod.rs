@@ -3,6 +3,7 @@
 mod base64;
 mod canvas;
 pub mod chart;
+mod class_folders;
 mod codebook;
 pub mod codes;
 pub mod colormap;
@@ -26,6 +27,7 @@ mod tests;
 
 pub use canvas::sheet;
 pub use chart::{AxisSpec, Chart, Interval, Mark, Note, Rule, Series};
+pub use class_folders::ClassFolders;
 pub use colormap::Colormap;
 pub use csv::csv;
 pub use escape::escape;

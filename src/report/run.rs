@@ -144,9 +144,13 @@ impl<'a> Told<'a> {
         let neighbours = number("neighbour_model", 4);
         let note = neighbours.map_or(String::new(), |v| format!("neighbour model {v}"));
         tile("Bits a token", number("bits_per_token", 4), note);
+        let note = "rate of the codes, without the decoder's distortion";
+        tile("Bits a dimension", number("bits_per_dim", 4), note.into());
         let column = |name: &str| self.history.column(name);
         let loss = column("loss").last().map(|(step, v)| (precise(*v, 4), format!("step {step}")));
+        let bound = column("reweighted_loss").is_empty();
         if let Some((value, note)) = loss {
+            let note = if bound { note } else { format!("{note}; reweighted, not a bound") };
             tile("Loss", Some(value), note);
         }
         let time = column("seconds").last().map(|(_, s)| duration(*s));

@@ -29,6 +29,7 @@ const FRAGMENTS: &[(&str, &str)] = fragments![
     "minus_log",
     "nearest_best",
     "nearest_rows",
+    "noise",
     "partials",
     "partials_only",
     "penalty",

@@ -1,11 +1,14 @@
 //! New images from a trained denoiser and its tokenizer's decoder.
 
 use super::codes::{Tokenizer, of_one_head};
+use super::windows::{Size, Windows, seed_of};
 use crate::config::Config;
 use crate::device::Device;
 use crate::device::tuner::{Table, Tuner};
 use crate::diffusion::Corruption;
-use crate::diffusion::sampler::{Run, Sampler, TokenModel};
+use crate::diffusion::sampler::{
+    Drawn, GuidanceSchedule, Pace, Question, Run, Sampler, Score, TokenModel,
+};
 use crate::error::{Error, Result};
 use crate::kernels::StepScalars;
 use crate::model::denoiser::{self, Grid, TIME};
@@ -13,15 +16,17 @@ use crate::model::quantiser::of_head;
 use crate::model::{Scope, autoencoder};
 use crate::ops;
 use crate::plan::{Options, Plan, Store, Weights};
-use crate::tape::{Act, Idx, Tape};
+use crate::tape::Tape;
 
 /// What to generate.
 #[derive(Debug, Clone, Copy)]
 pub struct Request {
     pub sampler: Sampler,
     pub steps: usize,
+    pub pace: Pace,
     /// Scale of classifier-free guidance; 1: none.
     pub guidance: f32,
+    pub guidance_schedule: GuidanceSchedule,
     pub temperature: f32,
     /// Draw from the likeliest tokens that have this share of the probability; 1: from all.
     pub top_p: f32,
@@ -32,7 +37,31 @@ pub struct Request {
     pub first: u64,
 }
 
-/// Denoiser and decoder compiled for batches of `n` samples.
+impl Request {
+    /// Everything as the network has it: no guidance, temperature 1, nothing cut off, seed 0.
+    pub fn new(sampler: Sampler, steps: usize) -> Self {
+        Request {
+            sampler,
+            steps,
+            pace: Pace::Trained,
+            guidance: 1.0,
+            guidance_schedule: GuidanceSchedule::Constant,
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            seed: 0,
+            first: 0,
+        }
+    }
+
+    /// Whether some round needs the unconditional branch.
+    fn is_guided(&self) -> bool {
+        self.guidance != 1.0
+    }
+}
+
+/// Denoiser and decoder compiled for batches of `n` samples: each plan once, when it is first needed, and
+/// replayed from then on.
 #[derive(Debug)]
 pub struct Generator {
     n: usize,
@@ -40,45 +69,50 @@ pub struct Generator {
     heads: usize,
     grid: Grid,
     corruption: Corruption,
+    config: Config,
+    weights: Weights,
+    /// One draw of every token: with the conditional branch alone, and with both.
+    networks: [Option<Plan>; 2],
+    tokenizer: Config,
+    decoder: Store,
+    decoders: Vec<Decoder>,
+}
+
+/// A plan that makes images of `n` grids of `size` places.
+#[derive(Debug)]
+struct Decoder {
+    size: Size,
+    n: usize,
     plan: Plan,
-    decoder: (Store, Plan),
 }
 
 impl Generator {
-    /// `store` holds the denoiser's weights; the decoder gets a store of its own on `device`.
+    /// The decoder gets a store of its own on `device`.
     pub fn new(
         config: &Config,
         grid: Grid,
         n: usize,
         weights: Weights,
-        store: &mut Store,
         tokenizer: &Tokenizer,
         device: Box<dyn Device>,
     ) -> Result<Self> {
-        let (mut tape, mut table) = (Tape::new(), store.table().clone());
-        let mut s = Scope::new(&mut tape, &mut table);
-        // Unconditional and conditional branch in one doubled batch.
-        let tokens = s.tape.input_idx("tokens", &[2 * n * grid.tokens()])?;
-        let class = s.tape.input_idx("class", &[2 * n])?;
-        let logits = denoiser::logits(&mut s, &config.denoiser, grid, 2 * n, tokens, class)?;
-        let (drawn, logp): (Idx, Act) = ops::draw_tokens(s.tape, logits)?;
-        tape.output("drawn", drawn)?;
-        tape.output("logp", logp)?;
-        let options = Options { weights, ..Options::default() };
-        let plan = Plan::compile(store, &tape, &options, &mut |_, _| {})?;
         let heads = tokenizer.heads();
-        let places = [n, grid.rows, grid.cols / heads];
-        let decoder = tokenizer.plan(device, |s| {
-            let mut idx = vec![];
-            for head in 0..heads {
-                let name = of_head("idx", head);
-                idx.push(s.tape.input_idx(&name, &[places.iter().product()])?);
-            }
-            let image = autoencoder::decode_indices(s, &tokenizer.config, &idx, places)?;
-            s.tape.output("image", image)
-        })?;
+        let size = [grid.rows, grid.cols / heads];
+        let (decoder, plan) =
+            tokenizer.plan(device, |s| decode(s, &tokenizer.config, heads, n, size))?;
         let corruption = Corruption::new(&config.diffusion, grid.codes)?;
-        Ok(Generator { n, heads, grid, corruption, plan, decoder })
+        Ok(Generator {
+            n,
+            heads,
+            grid,
+            corruption,
+            config: config.clone(),
+            weights,
+            networks: [None, None],
+            tokenizer: tokenizer.config.clone(),
+            decoder,
+            decoders: vec![Decoder { size, n, plan }],
+        })
     }
 
     /// Steps where the user gives none.
@@ -93,10 +127,16 @@ impl Generator {
 
     /// What the tuner chose for the decoder.
     pub fn choices(&self) -> Table {
-        self.decoder.0.device.tuner().map(Tuner::used).cloned().unwrap_or_default()
+        self.decoder.device.tuner().map(Tuner::used).cloned().unwrap_or_default()
     }
 
-    /// One sample a class: codes and images in [0, 1]. `given`: as [`Run::given`].
+    /// Places of the latent grid that the denoiser was trained on.
+    pub fn size(&self) -> Size {
+        [self.grid.rows, self.grid.cols / self.heads]
+    }
+
+    /// One sample a class: codes and images in [0, 1]. `store` holds the denoiser's weights; `given`: as
+    /// [`Run::given`].
     pub fn generate(
         &mut self,
         store: &mut Store,
@@ -104,15 +144,61 @@ impl Generator {
         given: &[u32],
         how: &Request,
     ) -> Result<(Vec<u32>, Vec<f32>)> {
+        let codes = self.codes(store, classes, given, how)?;
+        let images = self.decode(&codes, self.size())?;
+        Ok((codes, images))
+    }
+
+    /// [`generate`](Self::generate) on a grid of `size` places, of which no side is smaller than that of
+    /// training: the denoiser makes it window by window ([`Windows`]), the decoder in one piece.
+    pub fn generate_wide(
+        &mut self,
+        store: &mut Store,
+        classes: &[u32],
+        size: Size,
+        how: &Request,
+    ) -> Result<(Vec<u32>, Vec<f32>)> {
+        let windows = Windows {
+            whole: size,
+            window: self.size(),
+            heads: self.heads,
+            samples: self.n,
+            mask: self.grid.codes as u32,
+        };
+        let codes = windows.fill(|i, given| {
+            let how = Request { seed: seed_of(how.seed, i), ..*how };
+            self.codes(store, classes, given, &how)
+        })?;
+        let images = self.decode(&codes, size)?;
+        Ok((codes, images))
+    }
+
+    /// Codes of one grid a class.
+    fn codes(
+        &mut self,
+        store: &mut Store,
+        classes: &[u32],
+        given: &[u32],
+        how: &Request,
+    ) -> Result<Vec<u32>> {
         if classes.len() != self.n {
             return Err(Error::failed(format!("{} classes for {} samples", classes.len(), self.n)));
         }
-        let mut both = vec![self.grid.classes as u32; self.n];
-        both.extend_from_slice(classes);
-        store.write_u32(self.plan.input("class")?, &both)?;
+        let guided = how.is_guided();
+        self.network(store, guided)?;
+        let Some(plan) = &self.networks[usize::from(guided)] else {
+            return Err(Error::failed("the network is not compiled"));
+        };
+        let mut branches = vec![];
+        if guided {
+            branches.resize(self.n, self.grid.classes as u32);
+        }
+        branches.extend_from_slice(classes);
+        store.write_u32(plan.input("class")?, &branches)?;
         let run = Run {
             sampler: how.sampler,
             corruption: &self.corruption,
+            pace: how.pace,
             steps: how.steps,
             samples: self.n,
             length: self.grid.tokens(),
@@ -122,20 +208,84 @@ impl Generator {
             first: how.first,
             given,
         };
-        let codes = run.sample(&mut OnDevice { store, plan: &self.plan, how, grid: self.grid })?;
-        let (decoder, plan) = &mut self.decoder;
-        for head in 0..self.heads {
-            let own = of_one_head(&codes, head, self.heads);
-            decoder.write_u32(plan.input(&of_head("idx", head))?, &own)?;
+        run.sample(&mut OnDevice { store, plan, how, grid: self.grid })
+    }
+
+    /// Compiles the denoiser with both branches of guidance in one doubled batch, or with the conditional
+    /// one alone, which is half the work.
+    fn network(&mut self, store: &mut Store, guided: bool) -> Result<()> {
+        let slot = &mut self.networks[usize::from(guided)];
+        if slot.is_some() {
+            return Ok(());
         }
-        plan.run_lane(decoder, 0, &StepScalars::default())?;
-        let mut images = decoder.read_f32(plan.output("image")?)?;
-        images.iter_mut().for_each(|v| *v = (*v * 0.5 + 0.5).clamp(0.0, 1.0));
-        Ok((codes, images))
+        let batch = if guided { 2 * self.n } else { self.n };
+        let (mut tape, mut table) = (Tape::new(), store.table().clone());
+        let mut s = Scope::new(&mut tape, &mut table);
+        let tokens = s.tape.input_idx("tokens", &[batch * self.grid.tokens()])?;
+        let class = s.tape.input_idx("class", &[batch])?;
+        let settings = &self.config.denoiser;
+        let logits = denoiser::logits(&mut s, settings, self.grid, batch, tokens, class)?;
+        let draws = ops::draw_tokens(s.tape, logits, guided)?;
+        tape.output("drawn", draws.token)?;
+        tape.output("logp", draws.logp)?;
+        tape.output("purity", draws.purity)?;
+        let options = Options { weights: self.weights, ..Options::default() };
+        *slot = Some(Plan::compile(store, &tape, &options, &mut |_, _| {})?);
+        Ok(())
+    }
+
+    /// Images in [0, 1] of codes on grids of `size` places; of larger grids fewer at once.
+    fn decode(&mut self, codes: &[u32], size: Size) -> Result<Vec<f32>> {
+        let at = match self.decoders.iter().position(|decoder| decoder.size == size) {
+            Some(at) => at,
+            None => {
+                let [own, wanted] = [self.size(), size].map(|[rows, cols]| rows * cols);
+                let n = (self.n * own / wanted).max(1);
+                let (mut tape, mut table) = (Tape::new(), self.decoder.table().clone());
+                let mut s = Scope::new(&mut tape, &mut table);
+                decode(&mut s, &self.tokenizer, self.heads, n, size)?;
+                let options = Options::default();
+                let plan = Plan::compile(&mut self.decoder, &tape, &options, &mut |_, _| {})?;
+                self.decoders.push(Decoder { size, n, plan });
+                self.decoders.len() - 1
+            }
+        };
+        let (store, Decoder { n, plan, .. }) = (&mut self.decoder, &self.decoders[at]);
+        let length = size[0] * size[1] * self.heads;
+        let mut images = vec![];
+        for codes in codes.chunks(n * length) {
+            // A short batch is filled up with code 0.
+            let mut all = codes.to_vec();
+            all.resize(n * length, 0);
+            for head in 0..self.heads {
+                let own = of_one_head(&all, head, self.heads);
+                store.write_u32(plan.input(&of_head("idx", head))?, &own)?;
+            }
+            plan.run_lane(store, 0, &StepScalars::default())?;
+            let made = store.read_f32(plan.output("image")?)?;
+            let wanted = made.len() / n * (codes.len() / length);
+            images.extend(made[..wanted].iter().map(|v| (v * 0.5 + 0.5).clamp(0.0, 1.0)));
+        }
+        Ok(images)
     }
 }
 
-/// The denoiser's plan as a sampler sees it.
+/// Records the decoder of `n` grids: the codes of each head in, `image` out. It is convolutional, so that
+/// any size will do; where it has attention (`family = "vqmodel"`), each place of a larger grid attends to
+/// all of that, at a cost that grows with the square of the places.
+fn decode(s: &mut Scope<'_>, config: &Config, heads: usize, n: usize, size: Size) -> Result<()> {
+    let places = [n, size[0], size[1]];
+    let mut idx = vec![];
+    for head in 0..heads {
+        let name = of_head("idx", head);
+        idx.push(s.tape.input_idx(&name, &[places.iter().product()])?);
+    }
+    let image = autoencoder::decode_indices(s, config, &idx, places)?;
+    s.tape.output("image", image)
+}
+
+/// The denoiser's plan as a sampler sees it. A round writes the tokens and the scalars, and reads a word a
+/// token, or two where the sampler wants a score: nothing is compiled, nothing allocated on the device.
 struct OnDevice<'a> {
     store: &'a mut Store,
     plan: &'a Plan,
@@ -144,28 +294,46 @@ struct OnDevice<'a> {
 }
 
 impl TokenModel for OnDevice<'_> {
-    fn draw(&mut self, xt: &[u32], round: u32, time: u32) -> Result<(Vec<u32>, Vec<f32>)> {
-        let doubled: Vec<u32> = xt.iter().chain(xt).copied().collect();
-        self.store.write_u32(self.plan.input("tokens")?, &doubled)?;
+    fn draw(&mut self, question: &Question<'_>) -> Result<Drawn> {
+        let (xt, how) = (question.xt, self.how);
+        let branches = if how.is_guided() { 2 } else { 1 };
+        self.store.write_u32(self.plan.input("tokens")?, &xt.repeat(branches))?;
         if self.grid.times > 0 {
-            let samples = doubled.len() / self.grid.tokens();
-            self.store.write_u32(self.plan.input(TIME)?, &vec![time; samples])?;
+            let samples = branches * xt.len() / self.grid.tokens();
+            self.store.write_u32(self.plan.input(TIME)?, &vec![question.time; samples])?;
         }
+        let (round, rounds) = (question.round as usize, question.rounds as usize);
         let step = StepScalars {
             // Rounds of different parts of a run draw different numbers.
-            step: ((self.how.first as u32) << 12) | round,
-            seed_lo: self.how.seed as u32,
-            seed_hi: (self.how.seed >> 32) as u32,
-            sample_base: self.how.first as u32,
-            temperature: self.how.temperature,
-            top_p: self.how.top_p,
-            top_k: self.how.top_k,
-            guidance: self.how.guidance,
+            step: ((how.first as u32) << 12) | question.round,
+            seed_lo: how.seed as u32,
+            seed_hi: (how.seed >> 32) as u32,
+            sample_base: how.first as u32,
+            temperature: how.temperature,
+            top_p: how.top_p,
+            top_k: how.top_k,
+            guidance: how.guidance_schedule.at(how.guidance, round, rounds),
+            purity: match how.sampler {
+                Sampler::Purity { weight } => weight as f32,
+                _ => 0.0,
+            },
             ..StepScalars::default()
         };
         self.plan.run_lane(self.store, 0, &step)?;
-        let drawn = self.store.read_u32(self.plan.output("drawn")?)?;
-        let logp = self.store.read_f32(self.plan.output("logp")?)?;
-        Ok((drawn, logp))
+        let tokens = self.store.read_u32(self.plan.output("drawn")?)?;
+        let scores = match question.score {
+            Score::Nothing => vec![],
+            Score::LogProbability => self.store.read_f32(self.plan.output("logp")?)?,
+            Score::Purity => self.store.read_f32(self.plan.output("purity")?)?,
+        };
+        Ok(Drawn { tokens, scores })
+    }
+
+    /// With a scale that grows, the law of a token does too.
+    fn is_steady(&self) -> bool {
+        !self.how.is_guided() || self.how.guidance_schedule == GuidanceSchedule::Constant
     }
 }
+
+#[cfg(test)]
+mod tests;

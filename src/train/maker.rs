@@ -2,6 +2,7 @@
 
 use super::gaussian::LatentGenerator;
 use super::generate::{Generator, Request};
+use super::windows::Size;
 use crate::diffusion::sampler::Sampler;
 use crate::error::{Error, Result};
 use crate::plan::Store;
@@ -26,13 +27,13 @@ impl Maker {
     }
 
     /// # Errors
-    /// Parts of images cannot be made anew by this run.
-    pub fn can_inpaint(&self) -> Result<()> {
+    /// Parts of images cannot be made anew by this run, as `asked`.
+    pub fn can_inpaint(&self, asked: &str) -> Result<()> {
         match self {
             Maker::Tokens(_) => Ok(()),
             Maker::Latents(_) => {
                 Err(Error::usage("only codes can be kept while others are made anew")
-                    .at("--inpaint")
+                    .at(asked)
                     .why("the diffusion was trained with Gaussian noise on latents")
                     .help("use a run of another diffusion.process, for example masked"))
             }
@@ -52,11 +53,29 @@ impl Maker {
             Maker::Tokens(generator) => generator.generate(store, classes, given, how),
             Maker::Latents(generator) => {
                 if !given.is_empty() {
-                    self.can_inpaint()?;
+                    self.can_inpaint("--inpaint")?;
                     return Err(Error::failed("latents were given to be kept"));
                 }
                 generator.generate(store, classes, how)
             }
+        }
+    }
+
+    /// As [`Generator::generate_wide`].
+    ///
+    /// # Errors
+    /// Windows go on from each other by in-painting.
+    pub fn generate_wide(
+        &mut self,
+        store: &mut Store,
+        classes: &[u32],
+        size: Size,
+        how: &Request,
+    ) -> Result<(Vec<u32>, Vec<f32>)> {
+        self.can_inpaint("--size")?;
+        match self {
+            Maker::Tokens(generator) => generator.generate_wide(store, classes, size, how),
+            Maker::Latents(_) => Err(Error::failed("latents have no windows")),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Training: the loop, what it saves, and the jobs that run in it.
 
+pub mod appraise;
 pub mod augment;
 pub mod autoencoder;
 pub mod checkpoint;
@@ -21,11 +22,13 @@ pub mod maker;
 mod monitor;
 pub mod progress;
 mod rate;
+pub mod recognise;
 mod remedies;
 pub mod resume;
 mod revival;
 pub mod session;
 pub mod stop;
+pub mod windows;
 
 pub use checkpoint::Snapshot;
 pub use console::Console;

@@ -41,6 +41,13 @@ const RHYTHM: &[&str] = &[
     "train.sample_every",
 ];
 
+/// Settles what settings of old and new leave out: a run goes on as it was, and one whose settings are older
+/// than a key goes on without what it does.
+pub fn settle(old: &mut Config, new: &mut Config) {
+    let known = old.diffusion.importance.get_or_insert(false);
+    new.diffusion.importance.get_or_insert(*known);
+}
+
 /// Lines to tell before a run goes on under `new` settings: every key that differs from `old`.
 ///
 /// # Errors
@@ -80,6 +87,9 @@ fn unfit(kind: &str, key: &str, old: &Config, new: &Config) -> Option<String> {
         return match key {
             "diffusion.process" => Some("the checkpoint learned to undo another corruption".into()),
             "diffusion.steps" if chain => Some("the checkpoint tells other steps apart".into()),
+            "diffusion.importance" if new.diffusion.importance == Some(true) => {
+                Some("the checkpoint does not say how large the losses of the steps were".into())
+            }
             _ => None,
         };
     }
@@ -150,6 +160,28 @@ mod tests {
             differences("vqvae", &old, &config(&["train.lr=1e-4", "checkpoint.every=5"])).unwrap();
         assert!(lines[0].starts_with("changed: checkpoint.every 60.0 -> 5"), "{lines:?}");
         assert!(lines[1].starts_with("warning: changed: train.lr 0.0003 -> 0.0001"), "{lines:?}");
+    }
+
+    /// A run whose settings do not say whether its steps are drawn by importance is older than the key.
+    #[test]
+    fn steps_are_drawn_as_they_were() {
+        let process = "diffusion.process=vq-diffusion";
+        let [on, off] = ["true", "false"].map(|v| format!("diffusion.importance={v}"));
+        let settled = |old: &[&str], new: &[&str]| {
+            let (mut old, mut new) = (config(old), config(new));
+            settle(&mut old, &mut new);
+            let said = differences("diffusion", &old, &new);
+            (new.diffusion.importance, said.map(|lines| lines.len()).map_err(|e| e.to_string()))
+        };
+        assert!(config(&[process]).diffusion.samples_by_importance());
+        assert_eq!(settled(&[process], &[process]), (Some(false), Ok(0)));
+        assert_eq!(settled(&[process, &on], &[process]), (Some(true), Ok(0)));
+        assert_eq!(settled(&[process, &off], &[process]), (Some(false), Ok(0)));
+        // The history that is no longer read stays in the checkpoint.
+        assert_eq!(settled(&[process, &on], &[process, &off]), (Some(false), Ok(1)));
+        let (_, refused) = settled(&[process], &[process, &on]);
+        assert!(refused.unwrap_err().contains("how large the losses"));
+        assert_eq!(settled(&[], &[]), (Some(false), Ok(0)));
     }
 
     /// What comes with other tensors is refused, and only where it does.

@@ -114,7 +114,7 @@ fn tokens(rows: usize, k: usize, batch: usize, len: usize) -> Vec<Row> {
     let logits = Fill::Normal { mean: 1.0, std: 3.0 };
     let noise = [Fill::Index(k as u32), Fill::Uniform(0.0, 1.0), Fill::normal()];
     vec![
-        Row::new(&format!("guided {rows}x{k}"), draw(rows), draw(rows.min(41)), fills([logits], 2))
+        Row::new(&format!("guided {rows}x{k}"), draw(rows), draw(rows.min(41)), fills([logits], 3))
             .near_ties()
             .with_step(step),
         Row::new(&format!("{batch}x{len}"), mask(batch), mask(batch.min(3)), fills(noise, 2))

@@ -8,8 +8,8 @@ use crate::rng::{Rng, Stream};
 
 /// What a sampler needs of a network.
 pub trait VelocityModel {
-    /// The velocity of every number of `x` at `time`.
-    fn velocity(&mut self, x: &[f32], time: f64) -> Result<Vec<f32>>;
+    /// The velocity of every number of `x` at `time`, in a round of the run.
+    fn velocity(&mut self, x: &[f32], round: usize, time: f64) -> Result<Vec<f32>>;
 }
 
 /// A sampling run.
@@ -48,7 +48,7 @@ impl Run {
         self.add_noise(0, 1.0, &mut x);
         for round in 0..self.steps {
             let [t, s] = [self.time(round), self.time(round + 1)];
-            let v = model.velocity(&x, t)?;
+            let v = model.velocity(&x, round, t)?;
             if v.len() != x.len() {
                 return Err(Error::failed("the network returned another number of velocities"));
             }

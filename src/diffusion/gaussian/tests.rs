@@ -110,7 +110,7 @@ impl Normal {
 }
 
 impl VelocityModel for Normal {
-    fn velocity(&mut self, x: &[f32], time: f64) -> Result<Vec<f32>> {
+    fn velocity(&mut self, x: &[f32], _: usize, time: f64) -> Result<Vec<f32>> {
         let [slope, offset] = self.line(time);
         Ok(x.iter().map(|&x| (slope * f64::from(x) + offset) as f32).collect())
     }
@@ -181,7 +181,7 @@ fn samples_do_not_depend_on_the_batch() {
 fn runs_that_cannot_be() {
     struct Broken(f32, usize);
     impl VelocityModel for Broken {
-        fn velocity(&mut self, x: &[f32], _: f64) -> Result<Vec<f32>> {
+        fn velocity(&mut self, x: &[f32], _: usize, _: f64) -> Result<Vec<f32>> {
             Ok(vec![self.0; x.len() + self.1])
         }
     }
@@ -203,11 +203,11 @@ fn runs_that_cannot_be() {
 #[test]
 fn ddim_is_not_of_codes() {
     use crate::config::{NoiseSchedule, Process};
-    use crate::diffusion::sampler::{self, Sampler, TokenModel};
+    use crate::diffusion::sampler::{self, Drawn, Pace, Question, Sampler, TokenModel};
     use crate::diffusion::{Corruption, Schedule};
     struct Never;
     impl TokenModel for Never {
-        fn draw(&mut self, _: &[u32], _: u32, _: u32) -> Result<(Vec<u32>, Vec<f32>)> {
+        fn draw(&mut self, _: &Question<'_>) -> Result<Drawn> {
             panic!("the network was asked");
         }
     }
@@ -218,6 +218,7 @@ fn ddim_is_not_of_codes() {
     let run = sampler::Run {
         sampler: ddim,
         corruption: &Corruption::Masked(Schedule(NoiseSchedule::Linear)),
+        pace: Pace::Trained,
         steps: 4,
         samples: 1,
         length: 4,

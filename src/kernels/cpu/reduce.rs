@@ -32,6 +32,22 @@ pub fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     tree(lanes, |a, b| a + b)
 }
 
+/// Sum of f(k, x_k) over a row.
+#[inline(always)]
+pub fn sum_at(x: &[f32], f: impl Fn(usize, f32) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let (blocks, tail) = x.as_chunks::<LANES>();
+    for (b, block) in blocks.iter().enumerate() {
+        for i in 0..LANES {
+            lanes[i] += f(b * LANES + i, block[i]);
+        }
+    }
+    for i in 0..tail.len() {
+        lanes[i] += f(x.len() - tail.len() + i, tail[i]);
+    }
+    tree(lanes, |a, b| a + b)
+}
+
 /// Sum of f(x, y) over two rows of one length.
 #[inline(always)]
 pub fn sum2(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
@@ -77,6 +93,8 @@ mod tests {
             let ones = vec![1.0; n];
             let want: f32 = x.iter().sum();
             assert_eq!(sum(&x, |v| v), want);
+            let places: f32 = (0..n).map(|k| (k as f32) * x[k]).sum();
+            assert_eq!(sum_at(&x, |k, v| k as f32 * v), places);
             assert_eq!(sum2(&x, &ones, |v, one| v * one), want);
             assert_eq!(max(&x), x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         }

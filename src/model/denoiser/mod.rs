@@ -50,6 +50,18 @@ pub fn logits(
     tokens: Idx,
     class: Idx,
 ) -> Result<Act> {
+    logits_at(s, config, grid, batch, [tokens, class], None)
+}
+
+/// As [`logits`] of [tokens, class], with times [batch] that the device knows instead of an input.
+pub fn logits_at(
+    s: &mut Scope<'_>,
+    config: &Denoiser,
+    grid: Grid,
+    batch: usize,
+    [tokens, class]: [Idx; 2],
+    time: Option<Idx>,
+) -> Result<Act> {
     let (length, width) = (grid.tokens(), config.width);
     let normal = || ParamInit::Normal(0.02);
     let table = s.param("emb.weight", &[grid.codes + 1, width], normal(), false)?;
@@ -71,7 +83,10 @@ pub fn logits(
     let mut condition = ops::embedding(s.tape, class, class_table)?;
     if grid.times > 0 {
         let time_table = s.param("time_emb.weight", &[grid.times, width], normal(), false)?;
-        let time = s.tape.input_idx(TIME, &[batch])?;
+        let time = match time {
+            Some(time) => time,
+            None => s.tape.input_idx(TIME, &[batch])?,
+        };
         let time = ops::embedding(s.tape, time, time_table)?;
         condition = ops::add(s.tape, condition, time)?;
     }

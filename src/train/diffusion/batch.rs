@@ -1,10 +1,47 @@
 //! What a micro-batch of codes is fed to the device with.
 
-use crate::config::Diffusion;
-use crate::diffusion::{Chain, Corruption, Schedule};
+use crate::config::{Diffusion, Weighting};
+use crate::diffusion::process::Step;
+use crate::diffusion::{Chain, Corruption, Masking};
 use crate::error::Result;
 use crate::model::denoiser::TIME;
+use crate::ops::{NOISE, Noise};
 use crate::plan::{Plan, Store};
+
+/// What [`ops::posterior_loss`](crate::ops::posterior_loss) has to know of a step, whose divergence counts
+/// `bound` times and its cross-entropy `auxiliary` times; `first`: the earlier time is the start.
+pub fn noise(step: Step, bound: f64, auxiliary: f64, first: bool) -> Noise<f32> {
+    let Step { earlier, later, keep, replace, .. } = step;
+    Noise {
+        alpha_s: earlier.alpha as f32,
+        beta_s: earlier.beta as f32,
+        alpha_t: later.alpha as f32,
+        beta_t: later.beta as f32,
+        keep: keep as f32,
+        replace: replace as f32,
+        reveal: step.reveal() as f32,
+        bound: bound as f32,
+        auxiliary: auxiliary as f32,
+        first: if first { 1.0 } else { 0.0 },
+    }
+}
+
+/// [`noise`] of step `t` of a chain where each of its losses counts `times`, as words.
+pub(super) fn words(settings: &Diffusion, chain: &Chain, t: usize, times: f64) -> [f32; NOISE] {
+    let adaptive = 2.0 - t as f64 / chain.steps() as f64;
+    let share = if settings.adaptive_auxiliary { adaptive } else { 1.0 };
+    let auxiliary = settings.auxiliary * share * times;
+    noise(chain.step(t.checked_sub(1), t), times, auxiliary, t == 0).words()
+}
+
+/// What a batch is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The loss that is minimised, whatever it weighs.
+    Training,
+    /// The bound on the likelihood.
+    Bound,
+}
 
 /// The inputs of a micro-batch on the host; the vectors are reused from step to step.
 #[derive(Debug, Default)]
@@ -27,7 +64,7 @@ impl MicroBatch {
         &mut self,
         codes: &[u32],
         length: usize,
-        how: (&Diffusion, &Corruption),
+        how: (&Diffusion, &Corruption, Purpose),
         store: &mut Store,
         plan: &Plan,
     ) -> Result<()> {
@@ -35,24 +72,46 @@ impl MicroBatch {
         self.codes.extend(self.rows.iter().flat_map(|&r| &codes[r as usize * length..][..length]));
         store.write_u32(plan.input("codes")?, &self.codes)?;
         store.write_u32(plan.input("class")?, &self.classes)?;
-        match how {
-            (_, Corruption::Masked(schedule)) => self.write_masked(*schedule, store, plan),
-            (settings, Corruption::Chain(chain)) => self.write_steps(settings, chain, store, plan),
+        let (settings, corruption, purpose) = how;
+        match corruption {
+            Corruption::Masked(schedule) => {
+                let masking = Masking { schedule: *schedule, steps: settings.discrete_steps };
+                let weighting = match purpose {
+                    Purpose::Training => settings.weighting,
+                    Purpose::Bound => Weighting::Bound,
+                };
+                self.write_masked(masking, weighting, store, plan)
+            }
+            // The device draws them itself.
+            Corruption::Chain(_)
+                if purpose == Purpose::Training && settings.samples_by_importance() =>
+            {
+                Ok(())
+            }
+            Corruption::Chain(chain) => self.write_steps(settings, chain, store, plan),
         }
     }
 
-    /// In continuous time.
-    fn write_masked(&mut self, schedule: Schedule, store: &mut Store, plan: &Plan) -> Result<()> {
+    /// By the mask alone.
+    fn write_masked(
+        &mut self,
+        masking: Masking,
+        weighting: Weighting,
+        store: &mut Store,
+        plan: &Plan,
+    ) -> Result<()> {
         self.masked.clear();
-        self.masked.extend(self.times.iter().map(|&t| schedule.masked(t) as f32));
         self.weight.clear();
-        self.weight.extend(self.times.iter().map(|&t| schedule.weight(t) as f32));
+        for t in self.times.iter().map(|&t| masking.time(t)) {
+            self.masked.push(masking.schedule.masked(t) as f32);
+            self.weight.push(masking.weight(t, weighting) as f32);
+        }
         store.write_f32(plan.input("mask_probability")?, &self.masked)?;
         store.write_f32(plan.input("weight")?, &self.weight)
     }
 
     /// In a chain of T steps, of which time t in (0, 1] is the ceil(t T)-th; all are drawn alike, so that
-    /// a step's divergence counts T times.
+    /// a step's loss counts T times, as one over its chance.
     fn write_steps(
         &mut self,
         settings: &Diffusion,
@@ -60,16 +119,12 @@ impl MicroBatch {
         store: &mut Store,
         plan: &Plan,
     ) -> Result<()> {
-        let all = chain.steps();
+        let all = chain.steps() as f64;
         self.steps.clear();
-        self.steps.extend(self.times.iter().map(|t| ((t * all as f64).ceil() as u32).max(1) - 1));
+        self.steps.extend(self.times.iter().map(|t| ((t * all).ceil() as u32).max(1) - 1));
         self.noise.clear();
         for &t in &self.steps {
-            let t = t as usize;
-            let share = if settings.adaptive_auxiliary { 2.0 - t as f64 / all as f64 } else { 1.0 };
-            let auxiliary = settings.auxiliary * share * all as f64;
-            let step = chain.step(t.checked_sub(1), t);
-            self.noise.extend(step.words(all as f64, auxiliary, t == 0));
+            self.noise.extend(words(settings, chain, t as usize, all));
         }
         store.write_u32(plan.input(TIME)?, &self.steps)?;
         store.write_f32(plan.input("noise")?, &self.noise)

@@ -1,14 +1,17 @@
-//! The diffusion job: masked denoising of code grids, the likelihood bound on held-out codes beside
-//! the neighbour model, class-conditional sample pictures.
+//! The diffusion job: denoising of code grids, the likelihood bound on held-out codes beside the
+//! neighbour model, class-conditional sample pictures.
 
 mod batch;
 mod bound;
+mod importance;
+
+pub(super) use bound::evenly;
 
 use super::codes::Tokenizer;
 use super::generate::{Generator, Request};
 use super::session::Numbers;
 use super::{Console, Job, Material, RunFolder, Session, optimiser};
-use crate::config::{Config, Process};
+use crate::config::{Config, Weighting};
 use crate::data::batches::BatchOrder;
 use crate::device::Device;
 use crate::device::tuner::Table;
@@ -24,7 +27,9 @@ use crate::plan::{Options, ParamTable, Plan, Store, Weights};
 use crate::report::{Colormap, Grid as Sheet, write_png};
 use crate::rng::{Rng, Stream};
 use crate::tape::{Act, Tape};
-use batch::MicroBatch;
+pub use batch::noise;
+use batch::{MicroBatch, Purpose};
+use importance::Drawn;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -57,25 +62,54 @@ impl std::fmt::Debug for DiffusionJob {
     }
 }
 
-/// Records the loss of a micro-batch: the mean over its tokens and the bound's part of each, in nats.
-/// Inputs are `codes`, `class`, and one number a sample of `mask_probability` and `weight`, or in a chain
-/// ten of `noise`.
-fn record_loss(s: &mut Scope<'_>, config: &Config, grid: Grid, batch: usize) -> Result<(Act, Act)> {
+/// The loss of a micro-batch.
+struct Recorded {
+    /// 1 / (tokens) sum of L_t / p_t over the samples, L_t the loss of a sample at its time and p_t the
+    /// chance of that time: an estimate of the bound in nats a token, or of what else is minimised.
+    loss: Act,
+    /// The bound's part of each token, of a chain without the factor 1 / p_t.
+    value: Act,
+    /// Where the device draws the times.
+    drawn: Option<Drawn>,
+}
+
+/// Records the loss of a micro-batch. Inputs are `codes`, `class`, and one number a sample of
+/// `mask_probability` and `weight`, or in a chain ten of `noise`, if the device does not draw them.
+fn record_loss(
+    s: &mut Scope<'_>,
+    config: &Config,
+    grid: Grid,
+    batch: usize,
+    purpose: Purpose,
+) -> Result<Recorded> {
     let codes = s.tape.input_idx("codes", &[batch * grid.tokens()])?;
     let class = s.tape.input_idx("class", &[batch])?;
     let factor = 1.0 / (batch * grid.tokens()) as f32;
-    if config.diffusion.process != Process::Masked {
-        let noise = s.tape.input("noise", &[batch, NOISE])?;
+    let settings = &config.diffusion;
+    if let Corruption::Chain(chain) = Corruption::new(settings, grid.codes)? {
+        let drawn = match purpose == Purpose::Training && settings.samples_by_importance() {
+            true => Some(Drawn::record(s.tape, settings, &chain, batch)?),
+            false => None,
+        };
+        let noise = match &drawn {
+            Some(drawn) => drawn.noise,
+            None => s.tape.input("noise", &[batch, NOISE])?,
+        };
+        let time = drawn.as_ref().map(|drawn| drawn.time);
         let tokens = ops::corrupt_tokens(s.tape, codes, noise, grid.tokens(), grid.codes)?;
-        let logits = denoiser::logits(s, &config.denoiser, grid, batch, tokens, class)?;
-        return ops::posterior_loss(s.tape, logits, [codes, tokens], noise, [1.0; 2], factor);
+        let inputs = [tokens, class];
+        let logits = denoiser::logits_at(s, &config.denoiser, grid, batch, inputs, time)?;
+        let (loss, value) =
+            ops::posterior_loss(s.tape, logits, [codes, tokens], noise, [1.0; 2], factor)?;
+        return Ok(Recorded { loss, value, drawn });
     }
     let masked = s.tape.input("mask_probability", &[batch])?;
     let weight = s.tape.input("weight", &[batch])?;
     let (tokens, weights) =
         ops::mask_tokens(s.tape, codes, masked, weight, grid.tokens(), grid.codes as u32)?;
     let logits = denoiser::logits(s, &config.denoiser, grid, batch, tokens, class)?;
-    ops::cross_entropy(s.tape, logits, codes, weights, factor)
+    let (loss, value) = ops::cross_entropy(s.tape, logits, codes, weights, factor)?;
+    Ok(Recorded { loss, value, drawn: None })
 }
 
 /// Records the training step.
@@ -89,20 +123,31 @@ pub fn record(
     tape.set_precision(config.train.precision);
     tape.set_recompute(config.train.recompute);
     let mut s = Scope::new(tape, table);
-    let (loss, _) = record_loss(&mut s, config, grid, batch)?;
-    tape.report("nats_per_token", loss)?;
-    tape.backward(&[(loss, 1.0)])
+    let Recorded { loss, value, drawn } =
+        record_loss(&mut s, config, grid, batch, Purpose::Training)?;
+    let name = match config.diffusion.weighting {
+        Weighting::Bound => "nats_per_token",
+        Weighting::Maskgit | Weighting::Linear => "reweighted_loss",
+    };
+    tape.report(name, loss)?;
+    tape.backward(&[(loss, 1.0)])?;
+    match drawn {
+        Some(drawn) => drawn.learn(tape, value, batch * config.train.lanes.max(1)),
+        None => Ok(()),
+    }
 }
 
 impl DiffusionJob {
-    /// `codes`: of every image of the data, by `tokenizer`.
+    /// `codes`: of every image of the data, by `tokenizer`. Whether steps are drawn by importance is written
+    /// into the settings of the run, so that it goes on as it began.
     pub fn new(
-        config: Config,
+        mut config: Config,
         data: Arc<Material>,
         tokenizer: Tokenizer,
         codes: Vec<u32>,
         open: Box<dyn Fn() -> Result<Box<dyn Device>>>,
     ) -> Result<Self> {
+        config.diffusion.importance = Some(config.diffusion.samples_by_importance());
         let (rows, cols) = tokenizer.grid(&data.images)?;
         let k = tokenizer.config.model.num_vq_embeddings;
         let corruption = Corruption::new(&config.diffusion, k)?;
@@ -160,8 +205,9 @@ impl DiffusionJob {
         let plan = Plan::compile(&mut store, &tape, &options, progress)?;
         let mut tape = Tape::new();
         let mut s = Scope::new(&mut tape, &mut table);
-        let (_, per_token) = record_loss(&mut s, &self.config, self.grid, self.micro())?;
-        tape.output("loss", per_token)?;
+        let Recorded { value, .. } =
+            record_loss(&mut s, &self.config, self.grid, self.micro(), Purpose::Bound)?;
+        tape.output("loss", value)?;
         let options = Options { weights: self.weights(), ..Options::default() };
         self.evaluation = Some(Plan::compile(&mut store, &tape, &options, progress)?);
         Ok(Session::new(store, plan, self.config.clone(), folder))
@@ -200,6 +246,12 @@ impl Job for DiffusionJob {
             self.grid.classes,
             self.baseline
         ));
+        if self.config.diffusion.weighting != Weighting::Bound {
+            console.line(
+                "diffusion.weighting: the training loss is no bound on the likelihood; the held-out \
+                 bits_per_token are",
+            );
+        }
         Ok(())
     }
 
@@ -218,8 +270,10 @@ impl Job for DiffusionJob {
         let u = Rng::new(seed, Stream::DiffusionTime, step).uniform();
         now.times.resize(micro, 0.0);
         let t_min = match self.corruption {
-            Corruption::Masked(_) => self.config.diffusion.t_min,
-            Corruption::Chain(_) => 0.0,
+            Corruption::Masked(_) if self.config.diffusion.discrete_steps == 0 => {
+                self.config.diffusion.t_min
+            }
+            Corruption::Masked(_) | Corruption::Chain(_) => 0.0,
         };
         stratified_times(u, batch, first, t_min, &mut now.times);
         let null = self.grid.classes as u32;
@@ -229,7 +283,7 @@ impl Job for DiffusionJob {
             let dropped = Rng::new(seed, Stream::ClassDrop, sample).uniform();
             if dropped < self.config.denoiser.class_drop { null } else { self.class_of(r) }
         }));
-        let how = (&self.config.diffusion, &self.corruption);
+        let how = (&self.config.diffusion, &self.corruption, Purpose::Training);
         let written = now.write(&self.codes, self.grid.tokens(), how, store, plan);
         self.micro_batch = now;
         written
@@ -244,6 +298,7 @@ impl Job for DiffusionJob {
         Ok(vec![
             ("bits_per_token".into(), bits),
             ("standard_error".into(), error),
+            ("bits_per_dim".into(), bits * self.tokens_per_dim()),
             ("neighbour_model".into(), self.baseline),
         ])
     }
@@ -262,21 +317,16 @@ impl Job for DiffusionJob {
                 self.grid,
                 classes.len(),
                 weights,
-                store,
                 &self.tokenizer,
                 (self.open)()?,
             )?);
         }
         let Some(generator) = &mut self.sampling else { return Ok(()) };
+        let steps = generator.default_steps(Sampler::Ancestral);
         let how = Request {
-            sampler: Sampler::Ancestral,
-            steps: generator.default_steps(Sampler::Ancestral),
             guidance: GUIDANCE,
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: 0,
             seed: self.config.train.seed,
-            first: 0,
+            ..Request::new(Sampler::Ancestral, steps)
         };
         let (_, images) = generator.generate(store, &classes, &[], &how)?;
         let shape = self.data.images.image_shape();

@@ -13,6 +13,7 @@ use crate::ops;
 use crate::plan::{ParamTable, Store};
 use crate::rng::{Rng, Stream};
 use crate::tape::Tape;
+use crate::train::diffusion::evenly;
 use crate::train::session::Numbers;
 
 /// Times at which the loss is taken for every held-out image.
@@ -22,7 +23,7 @@ const SEED: u64 = 0x9a55;
 /// The time at which codes are looked for under the noise: its deviation is 0.31 of the latents' own.
 const ROUNDING_TIME: f64 = 0.2;
 
-/// A held-out image, by its place in the held-out part, at a time.
+/// A held-out image, by its place in [`GaussianJob::held`], at a time.
 type Item = (usize, f64);
 
 /// What a pass of the network gives for an [`Item`], each as long as a latent.
@@ -45,12 +46,19 @@ impl GaussianJob {
         Ok(tape)
     }
 
+    /// The held-out images that are evaluated, as rows of the data set: at most `diffusion.eval_images`.
+    fn held(&self) -> Vec<u32> {
+        let test = &self.data.split.test;
+        evenly(test.len(), self.config.diffusion.eval_images).map(|i| test[i]).collect()
+    }
+
     /// `v_loss`, the mean of |v - v^|^2 over numbers, stratified times and held-out images, and its standard
     /// error over images. With codes also the share of those that are found again when a latent at
     /// [`ROUNDING_TIME`] is denoised in one step and rounded, `codes_found`, and that share without the
     /// network, `codes_found_noisy`.
     pub(super) fn held_out(&mut self, store: &mut Store) -> Result<Numbers> {
-        let images = self.data.split.test.len();
+        let held = self.held();
+        let images = held.len();
         let spread = |image: usize| {
             let u = Rng::new(SEED, Stream::DiffusionTime, image as u64).uniform();
             let mut times = [0.0; TIMES];
@@ -59,7 +67,7 @@ impl GaussianJob {
         };
         let items: Vec<Item> = (0..images).flat_map(spread).collect();
         let mut each = vec![0.0f64; images];
-        self.pass(store, &items, |(image, _), seen| {
+        self.pass(store, &held, &items, |(image, _), seen| {
             let squares: f64 = seen.error.iter().map(|&e| f64::from(e).powi(2)).sum();
             each[image] += squares / (seen.error.len() * TIMES) as f64;
         })?;
@@ -69,25 +77,24 @@ impl GaussianJob {
         let mut numbers: Numbers =
             vec![("v_loss".into(), mean), ("standard_error".into(), (variance / n).sqrt())];
         if self.tokenizer.config.model.bottleneck == Bottleneck::Vq {
-            let [found, noisy] = self.codes_found(store)?;
+            let [found, noisy] = self.codes_found(store, &held)?;
             numbers.push(("codes_found".into(), found));
             numbers.push(("codes_found_noisy".into(), noisy));
         }
         Ok(numbers)
     }
 
-    fn codes_found(&mut self, store: &mut Store) -> Result<[f64; 2]> {
+    fn codes_found(&mut self, store: &mut Store, held: &[u32]) -> Result<[f64; 2]> {
         let length = self.grid.length();
-        let items: Vec<Item> =
-            (0..self.data.split.test.len()).map(|image| (image, ROUNDING_TIME)).collect();
+        let items: Vec<Item> = (0..held.len()).map(|image| (image, ROUNDING_TIME)).collect();
         let (mut denoised, mut noisy) = (vec![], vec![]);
         let (a, s) = (alpha(ROUNDING_TIME) as f32, sigma(ROUNDING_TIME) as f32);
-        self.pass(store, &items, |_, seen| {
+        self.pass(store, held, &items, |_, seen| {
             denoised.extend(seen.noisy.iter().zip(seen.predicted).map(|(x, v)| a * x - s * v));
             noisy.extend(seen.noisy.iter().map(|x| x / a));
         })?;
         let mut clean = Vec::with_capacity(denoised.len());
-        for &row in &self.data.split.test {
+        for &row in held {
             clean.extend_from_slice(&self.latents[row as usize * length..][..length]);
         }
         if self.rounding.is_none() {
@@ -107,10 +114,11 @@ impl GaussianJob {
         Ok([share(&denoised)?, share(&noisy)?])
     }
 
-    /// Runs the evaluation plan over `items`, a micro-batch at a time, the last one filled up.
+    /// Runs the evaluation plan over `items` of `held`, a micro-batch at a time, the last one filled up.
     fn pass(
         &self,
         store: &mut Store,
+        held: &[u32],
         items: &[Item],
         mut see: impl FnMut(Item, Seen<'_>),
     ) -> Result<()> {
@@ -122,7 +130,7 @@ impl GaussianJob {
         for (at, chunk) in items.chunks(micro).enumerate() {
             let filled = || (0..micro).map(|i| chunk[i.min(chunk.len() - 1)]);
             batch.rows.clear();
-            batch.rows.extend(filled().map(|(image, _)| self.data.split.test[image]));
+            batch.rows.extend(filled().map(|(image, _)| held[image]));
             batch.classes.clear();
             batch.classes.extend(batch.rows.iter().map(|&r| self.class_of(r)));
             batch.times.clear();

@@ -5,7 +5,7 @@ use crate::config::{Bottleneck, Config, Denoiser};
 use crate::device::Device;
 use crate::device::tuner::{Table, Tuner};
 use crate::diffusion::gaussian::{Run, VelocityModel};
-use crate::diffusion::sampler::Sampler;
+use crate::diffusion::sampler::{Pace, Sampler};
 use crate::error::{Error, Result};
 use crate::kernels::StepScalars;
 use crate::model::denoiser::continuous::{LatentGrid, TIME_FEATURES, time_features, velocity};
@@ -213,6 +213,12 @@ impl LatentGenerator {
                 .why("the diffusion was trained with Gaussian noise on latents")
                 .help("leave them out; --guidance makes samples more typical of their class"));
         }
+        if how.pace != Pace::Trained {
+            return Err(Error::usage("there are no masks that could go by another grid of times")
+                .at("--grid")
+                .why("the diffusion was trained with Gaussian noise on latents")
+                .help("leave --grid out: the steps are equal turns"));
+        }
         // Without classes both branches are the same.
         let guided = how.guidance != 1.0 && self.grid.classes > 0;
         let latents = self.latents(store, classes, how, guided)?;
@@ -243,7 +249,6 @@ impl LatentGenerator {
         if guided {
             let null = vec![self.grid.classes as u32; self.n];
             store.write_u32(plan.input(CLASS)?, &[&null, classes].concat())?;
-            store.write_f32(plan.input(EXTRA)?, &[how.guidance - 1.0])?;
         } else {
             store.write_u32(plan.input(CLASS)?, classes)?;
         }
@@ -255,8 +260,7 @@ impl LatentGenerator {
             seed: how.seed,
             first: how.first,
         };
-        let batch = if guided { 2 * self.n } else { self.n };
-        run.sample(&mut OnDevice { store, plan, batch })
+        run.sample(&mut OnDevice { store, plan, how, samples: self.n, guided })
     }
 }
 
@@ -264,14 +268,22 @@ impl LatentGenerator {
 struct OnDevice<'a> {
     store: &'a mut Store,
     plan: &'a Plan,
-    /// Rows of the network's batch.
-    batch: usize,
+    how: &'a Request,
+    samples: usize,
+    guided: bool,
 }
 
 impl VelocityModel for OnDevice<'_> {
-    fn velocity(&mut self, x: &[f32], time: f64) -> Result<Vec<f32>> {
+    fn velocity(&mut self, x: &[f32], round: usize, time: f64) -> Result<Vec<f32>> {
+        let mut batch = self.samples;
+        if self.guided {
+            let Request { guidance, guidance_schedule, steps, .. } = *self.how;
+            let extra = guidance_schedule.at(guidance, round, steps) - 1.0;
+            self.store.write_f32(self.plan.input(EXTRA)?, &[extra])?;
+            batch *= 2;
+        }
         self.store.write_f32(self.plan.input(STATE)?, x)?;
-        let features = time_features(time).repeat(self.batch);
+        let features = time_features(time).repeat(batch);
         self.store.write_f32(self.plan.input(TIME)?, &features)?;
         self.plan.run_lane(self.store, 0, &StepScalars::default())?;
         self.store.read_f32(self.plan.output("velocity")?)

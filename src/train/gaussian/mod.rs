@@ -259,16 +259,9 @@ impl Job for GaussianJob {
             )?,
         };
         let sampler = Sampler::Ddim { eta: 0.0 };
-        let how = Request {
-            sampler,
-            steps: sampler.default_steps(self.grid.places()),
-            guidance: GUIDANCE,
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: 0,
-            seed: self.config.train.seed,
-            first: 0,
-        };
+        let steps = sampler.default_steps(self.grid.places());
+        let seed = self.config.train.seed;
+        let how = Request { guidance: GUIDANCE, seed, ..Request::new(sampler, steps) };
         let (_, images) = generator.generate(store, &classes, &how)?;
         self.sampling = Some(generator);
         let shape = self.data.images.image_shape();

@@ -7,6 +7,7 @@ use crate::data::Dataset;
 use crate::data::split::Split;
 use crate::device::CpuDevice;
 use crate::diffusion::gaussian::{alpha, sigma};
+use crate::diffusion::sampler::Pace;
 use crate::kernels::StepScalars;
 use crate::train::Snapshot;
 use crate::train::autoencoder::AutoencoderJob;
@@ -206,16 +207,7 @@ fn guidance_moves_on_a_line() {
         device().unwrap(),
     )
     .unwrap();
-    let how = Request {
-        sampler: Sampler::Ddim { eta: 0.0 },
-        steps: 1,
-        guidance: 1.0,
-        temperature: 1.0,
-        top_p: 1.0,
-        top_k: 0,
-        seed: 4,
-        first: 0,
-    };
+    let how = Request { seed: 4, ..Request::new(Sampler::Ddim { eta: 0.0 }, 1) };
     let store = &mut session.store;
     // One step from t = 1 ends at x = -v.
     let mut at = |guidance: Option<f32>| {
@@ -234,6 +226,7 @@ fn guidance_moves_on_a_line() {
         (Request { sampler: Sampler::Halton, ..how }, "masked"),
         (Request { temperature: 0.5, ..how }, "no probabilities"),
         (Request { top_k: 3, ..how }, "no probabilities"),
+        (Request { pace: Pace::Cosine, ..how }, "grid of times"),
         (Request { steps: 0, ..how }, "at least one step"),
     ] {
         let error = generator.generate(store, &[0, 1, 1], &how).unwrap_err().to_string();
