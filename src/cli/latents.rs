@@ -97,7 +97,7 @@ pub fn open(
     let r = model.reduction();
     Ok(Opened {
         store,
-        generator: Maker::Latents(generator),
+        generator: Maker::Latents(Box::new(generator)),
         grid: Grid { rows, cols, codes, classes, times: 0, context: None },
         class_names: parse(snapshot, "class_names")?,
         shape: [rows * r, places * r, model.out_channels],

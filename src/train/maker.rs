@@ -13,7 +13,7 @@ pub enum Maker {
     /// Of discrete diffusion over codes.
     Tokens(Generator),
     /// Of Gaussian diffusion of latents.
-    Latents(LatentGenerator),
+    Latents(Box<LatentGenerator>),
 }
 
 impl Maker {

@@ -39,10 +39,10 @@ pub struct Step {
 }
 
 impl Step {
-    /// DDIM (Song et al., 2010.02502, equations 12 and 16): x_s = alpha_s x + sqrt(sigma_s^2 - tau^2) eps
-    /// + tau z with x and eps from the network and tau = eta (sigma_s / sigma_t) sqrt(1 - alpha_t^2 /
-    /// alpha_s^2). With eta = 0 no noise is added; with eta = 1 it is the posterior q(x_s | x_t, x), that
-    /// is, DDPM's ancestral step (2006.11239).
+    /// DDIM (Song et al., 2010.02502, equations 12 and 16), with x and eps from the network:
+    /// x_s = alpha_s x + sqrt(sigma_s^2 - tau^2) eps + tau z, where
+    /// tau = eta (sigma_s / sigma_t) sqrt(1 - alpha_t^2 / alpha_s^2). With eta = 0 no noise is added; with
+    /// eta = 1 it is the posterior q(x_s | x_t, x), that is, DDPM's ancestral step (2006.11239).
     pub fn between(s: f64, t: f64, eta: f64) -> Self {
         let ([alpha_s, sigma_s], [alpha_t, sigma_t]) = ([alpha(s), sigma(s)], [alpha(t), sigma(t)]);
         let renewed = (1.0 - (alpha_t / alpha_s).powi(2)).max(0.0).sqrt();

@@ -2,7 +2,7 @@
 
 use super::batch::{self, MicroBatch};
 use super::*;
-use crate::config::{Bottleneck, Distance, Process, QuantiserKind};
+use crate::config::{Bottleneck, Process};
 use crate::data::Dataset;
 use crate::data::split::Split;
 use crate::device::CpuDevice;
@@ -20,12 +20,18 @@ fn device() -> Result<Box<dyn Device>> {
 
 /// A model of 4 x 4 places with four channels.
 fn config() -> Config {
+    config_with("")
+}
+
+/// With further settings.
+fn config_with(more: &str) -> Config {
     let sets = "diffusion.process=gaussian model.block_out_channels=[4,4,4] model.norm_num_groups=2 \
                 model.latent_channels=4 model.num_vq_embeddings=16 model.vq_embed_dim=4 \
                 quantiser.kmeans_samples=64 quantiser.kmeans_iters=1 denoiser.layers=1 \
                 denoiser.width=16 denoiser.heads=2 train.batch=8 train.lanes=2 train.warmup=5 \
                 train.steps=150 train.lr=1e-2 train.ema_decay=0 data.split.fraction=0.5";
-    let sets: Vec<String> = sets.split_whitespace().map(String::from).collect();
+    let sets: Vec<String> =
+        sets.split_whitespace().chain(more.split_whitespace()).map(String::from).collect();
     Config::parse("tests", "", &sets).unwrap()
 }
 
@@ -56,33 +62,17 @@ fn tokenizer(config: &Config) -> Tokenizer {
 /// and back, come the codes of the image.
 #[test]
 fn latents_round_to_their_codes() {
-    let with = |change: &dyn Fn(&mut Config)| {
-        let mut config = config();
-        change(&mut config);
-        // Settled, as settings are that were read.
-        Config::parse("tests", &config.to_toml().unwrap(), &[]).unwrap()
-    };
-    let kinds: [(&str, &dyn Fn(&mut Config)); 8] = [
-        ("ema", &|_| ()),
-        ("cosine", &|c| c.quantiser.distance = Distance::Cosine),
-        ("gradient", &|c| {
-            c.quantiser.kind = QuantiserKind::Gradient;
-            c.quantiser.distance = Distance::Cosine;
-        }),
-        ("simvq", &|c| c.quantiser.kind = QuantiserKind::Simvq),
-        ("fsq", &|c| {
-            c.quantiser.kind = QuantiserKind::Fsq;
-            c.model.num_vq_embeddings = 1000;
-        }),
-        ("lfq", &|c| c.quantiser.kind = QuantiserKind::Lfq),
-        ("bsq", &|c| c.quantiser.kind = QuantiserKind::Bsq),
-        ("two codebooks", &|c| {
-            c.quantiser.kind = QuantiserKind::Fsq;
-            c.quantiser.num_codebooks = 2;
-        }),
-    ];
-    for (name, change) in kinds {
-        let tokenizer = tokenizer(&with(change));
+    for kind in [
+        "ema",
+        "ema quantiser.distance=cosine",
+        "gradient quantiser.distance=cosine",
+        "simvq",
+        "fsq model.num_vq_embeddings=1000",
+        "fsq quantiser.num_codebooks=2",
+        "lfq",
+        "bsq",
+    ] {
+        let tokenizer = tokenizer(&config_with(&format!("quantiser.kind={kind}")));
         let images = &material().images;
         let (codes, _) = tokenizer.encode(device().unwrap(), images).unwrap();
         let (mut latents, _) = tokenizer.latents(device().unwrap(), images).unwrap();
@@ -92,8 +82,8 @@ fn latents_round_to_their_codes() {
         standard.apply(&mut latents);
         // A batch that does not divide the images.
         let decoder = Decoder::new(&tokenizer, grid, standard, 7, false, device().unwrap());
-        assert!(codes.iter().any(|&c| c != codes[0]), "{name}: all codes are one");
-        assert_eq!(decoder.unwrap().codes(&latents).unwrap(), codes, "{name}");
+        assert!(codes.iter().any(|&c| c != codes[0]), "{kind}: all codes are one");
+        assert_eq!(decoder.unwrap().codes(&latents).unwrap(), codes, "{kind}");
     }
 }
 
@@ -152,9 +142,7 @@ fn noise_is_added_as_the_maths_says() {
 fn job(config: &Config) -> GaussianJob {
     let tokenizer = tokenizer(config);
     let grid = tokenizer.latent_grid(&material().images).unwrap();
-    let sign = |i: usize, class: usize| {
-        if (i * 37 + class * 61) % 97 % 2 == 0 { 1.0 } else { -1.0 }
-    };
+    let sign = |i: usize, class: usize| 1.0 - 2.0 * ((i * 37 + class * 61) % 97 % 2) as f32;
     let latents = (0..IMAGES * grid.length())
         .map(|i| sign(i % grid.length(), i / grid.length() % 2))
         .collect();
