@@ -5,6 +5,7 @@ mod bad_input;
 mod bench;
 mod embeddings;
 mod evaluate;
+mod latents;
 mod outputs;
 mod readme;
 mod resume;

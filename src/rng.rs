@@ -45,6 +45,7 @@ pub enum Stream {
     Augment = 16,
     Turn = 17,
     ImportantTime = 18,
+    LatentNoise = 19,
 }
 
 /// A sequential reader of one (seed, stream, index) sequence, for use on the host.

@@ -2,7 +2,7 @@
 
 use super::common::{DeviceArgs, folder, material};
 use super::protocol::write_json;
-use super::sample;
+use super::{opened, sample};
 use std::path::PathBuf;
 use vqforge::config::Config;
 use vqforge::data::write::to_u8;
@@ -33,7 +33,7 @@ pub struct Args {
     /// Network evaluations; default: the sampler's own
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4095))]
     steps: Option<u32>,
-    /// ancestral, maskgit, first-hitting, halton, remdm or purity
+    /// As of `vqforge sample`: ancestral, maskgit, ddim, ...
     #[arg(long, default_value = "ancestral")]
     sampler: String,
     /// Scale of classifier-free guidance; 1: none
@@ -157,7 +157,7 @@ fn open(args: &Args) -> Result<Subject> {
 fn generate(args: &Args, sampler: Sampler, console: &mut Console) -> Result<(Dataset, Sampling)> {
     let n = args.n as usize;
     let batch = n.min(sample::BATCH);
-    let mut opened = sample::open(&args.run, batch, &args.device, &mut Console::new(true))?;
+    let mut opened = opened::open(&args.run, batch, &args.device, &mut Console::new(true))?;
     let classes = opened.grid.classes;
     let steps = args.steps.map_or(opened.generator.default_steps(sampler), |steps| steps as usize);
     let labels: Vec<u32> = (0..n).map(|i| (i % classes.max(1)) as u32).collect();

@@ -10,6 +10,8 @@ mod devices;
 mod embed;
 mod eval;
 mod inpaint;
+mod latents;
+mod opened;
 mod protocol;
 mod reconstruct;
 mod report;

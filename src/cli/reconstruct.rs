@@ -3,7 +3,6 @@
 use super::common::{DeviceArgs, folder, prepared};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use vqforge::config::Config;
 use vqforge::data::split::Split;
 use vqforge::data::write::{to_u8, write_npz};
 use vqforge::data::{Dataset, Pixels};
@@ -53,12 +52,7 @@ pub fn run(args: &Args) -> Result<()> {
     super::print(&text)
 }
 
-/// The autoencoder of a run. One without codes is no tokenizer, but there and back it goes as well.
+/// The autoencoder of a run. One without codes goes there and back as well.
 fn open(run: &Path) -> Result<Tokenizer> {
-    let snapshot = Snapshot::load_best(run)?;
-    if snapshot.meta("kind")? != "klvae" {
-        return Tokenizer::from_snapshot(snapshot).map_err(|e| e.at_path(run));
-    }
-    let config = Config::parse("checkpoint", snapshot.meta("config")?, &[])?;
-    Ok(Tokenizer { config, snapshot })
+    Tokenizer::of_latents(Snapshot::load_best(run)?).map_err(|e| e.at_path(run))
 }

@@ -2,23 +2,15 @@
 
 use super::common::{DeviceArgs, folder};
 use super::inpaint::{Given, Region, region};
-use std::path::{Path, PathBuf};
-use vqforge::config::{Conditioning, Config};
-use vqforge::data::provenance::Provenance;
+use super::opened::{Followed, Opened, open};
+use std::path::PathBuf;
+use vqforge::data::Dataset;
 use vqforge::data::write::{to_u8, write_npy, write_npz};
-use vqforge::data::{Dataset, Embeddings};
-use vqforge::diffusion::Corruption;
 use vqforge::diffusion::sampler::{GuidanceSchedule, Pace, Sampler};
 use vqforge::error::{Error, Result};
-use vqforge::model::denoiser::{CONTEXT, Context, Grid};
-use vqforge::model::{Scope, denoiser};
-use vqforge::plan::{ParamTable, Store, Weights};
 use vqforge::report::{ClassFolders, Colormap, Grid as Sheet, Raster, write_png};
-use vqforge::tape::Tape;
-use vqforge::train::codes::TOKENIZER;
-use vqforge::train::codes::Tokenizer;
-use vqforge::train::generate::{Generator, Request};
-use vqforge::train::{Console, Snapshot};
+use vqforge::train::Console;
+use vqforge::train::generate::Request;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -39,9 +31,12 @@ pub struct Args {
     /// Network evaluations; default: the sampler's own
     #[arg(long, value_parser = between(1, 4095))]
     steps: Option<usize>,
-    /// ancestral, maskgit, first-hitting, halton, remdm or purity
+    /// Of codes: ancestral, maskgit, first-hitting, halton, remdm or purity; of latents: ancestral or ddim
     #[arg(long, default_value = "ancestral")]
     sampler: String,
+    /// For ddim: the share of fresh noise, from 0, none, to 1, as ancestral adds
+    #[arg(long)]
+    eta: Option<f64>,
     /// Times of ancestral and remdm: trained, linear or cosine (small steps first)
     #[arg(long, default_value = "trained")]
     grid: String,
@@ -71,9 +66,8 @@ pub struct Args {
     /// Also write every sample as a PNG file of its own: OUT/CLASS/00000.png
     #[arg(long)]
     folders: bool,
-    /// Embeddings to follow, for a run that was trained with some: row i for sample i, in turn
-    #[arg(long, value_name = "FILE.npy")]
-    embeddings: Option<PathBuf>,
+    #[command(flatten)]
+    followed: Followed,
     /// Also write samples_db.npy, the samples in decibels, where the training data were spectrograms
     /// whose scale is known
     #[arg(long)]
@@ -92,95 +86,9 @@ const SHOWN: usize = 256;
 /// and pixels of all samples in it, before each is drawn as four.
 const SHOWN_PIXELS: usize = 1 << 23;
 
-/// A diffusion run opened for sampling.
-pub struct Opened {
-    pub store: Store,
-    pub generator: Generator,
-    pub grid: Grid,
-    pub class_names: Vec<String>,
-    pub tokenizer: Tokenizer,
-    pub shape: [usize; 3],
-    /// How the pixels of the training images came to be, where the tokenizer knows.
-    pub provenance: Option<Provenance>,
-    conditioning: Conditioning,
-}
-
-impl Opened {
-    /// The embeddings of a file, as the run follows them; `None` for a run without.
-    ///
-    /// # Errors
-    /// A file where the run has none, or none where it has; another shape than it was trained with.
-    fn embeddings(&self, file: Option<&Path>) -> Result<Option<Embeddings>> {
-        let (context, file) = match (self.grid.context, file) {
-            (None, None) => return Ok(None),
-            (Some(context), Some(file)) => (context, file),
-            (None, Some(_)) => {
-                return Err(Error::usage("the run was trained without embeddings")
-                    .at("--embeddings")
-                    .help("leave it away, or train with --set data.embeddings=FILE.npy"));
-            }
-            (Some(Context { tokens, width }), None) => {
-                return Err(Error::usage(
-                    "the run was trained on embeddings, which samples need too",
-                )
-                .help(format!("--embeddings FILE.npy, of {tokens} x {width} numbers a sample")));
-            }
-        };
-        let embeddings = Embeddings::open(file, None)?;
-        let embeddings = match self.conditioning {
-            Conditioning::Pooled => embeddings.pooled(),
-            Conditioning::Cross => embeddings,
-        };
-        embeddings.shaped(context.tokens, context.width).map(Some)
-    }
-}
-
-/// Opens the best checkpoint of a diffusion run for batches of `n` samples.
-pub fn open(run: &Path, n: usize, device: &DeviceArgs, console: &mut Console) -> Result<Opened> {
-    let snapshot = Snapshot::load_best(run)?;
-    if snapshot.meta("kind")? != "diffusion" {
-        return Err(Error::usage(format!("{} is a {} run", run.display(), snapshot.meta("kind")?))
-            .help("sample from the run folder of `vqforge train diffusion`"));
-    }
-    let tokenizer = Tokenizer::from_snapshot(Snapshot::load(&run.join(TOKENIZER))?)?;
-    let config = Config::parse("checkpoint", snapshot.meta("config")?, &[])?;
-    let parsed: [usize; 4] = parse(&snapshot, "grid")?;
-    let [rows, cols, codes, classes] = parsed;
-    let times = Corruption::new(&config.diffusion, codes)?.times();
-    let context = match snapshot.meta.contains_key(CONTEXT) {
-        true => {
-            let [tokens, width] = parse(&snapshot, CONTEXT)?;
-            Some(Context { tokens, width })
-        }
-        false => None,
-    };
-    let grid = Grid { rows, cols, codes, classes, times, context };
-    let class_names: Vec<String> = parse(&snapshot, "class_names")?;
-    // Registers the parameters; the generator records its own tape against them.
-    let (mut tape, mut table) = (Tape::new(), ParamTable::default());
-    let mut s = Scope::new(&mut tape, &mut table);
-    let tokens = s.tape.input_idx("tokens", &[grid.tokens()])?;
-    let class = s.tape.input_idx("class", &[1])?;
-    denoiser::logits(&mut s, &config.denoiser, grid, 1, tokens, class)?;
-    let mut store = Store::new(device.announce(console)?, table, 0)?;
-    snapshot.restore(&mut store)?;
-    let weights = if config.train.ema_decay > 0.0 { Weights::Average } else { Weights::Current };
-    let second = device.open(None, console)?;
-    let generator = Generator::new(&config, grid, n, weights, &tokenizer, second)?;
-    let r = tokenizer.config.model.reduction();
-    let shape = [rows * r, cols / tokenizer.heads() * r, tokenizer.config.model.out_channels];
-    let provenance = tokenizer.provenance()?;
-    let conditioning = config.denoiser.conditioning;
-    Ok(Opened { store, generator, grid, class_names, tokenizer, shape, provenance, conditioning })
-}
-
-fn parse<T: serde::de::DeserializeOwned>(snapshot: &Snapshot, key: &str) -> Result<T> {
-    serde_json::from_str(snapshot.meta(key)?)
-        .map_err(|e| Error::disk(format!("the checkpoint's {key} cannot be read")).why(e))
-}
-
 pub fn run(args: &Args) -> Result<()> {
     let sampler = Sampler::parse(&args.sampler)?;
+    let sampler = args.eta.map_or(Ok(sampler), |eta| sampler.with_eta(eta))?;
     let pace = Pace::parse(&args.grid)?;
     let schedule = GuidanceSchedule::parse(&args.guidance_schedule)?;
     if !(args.temperature > 0.0 && args.temperature.is_finite() && args.guidance.is_finite()) {
@@ -200,12 +108,13 @@ pub fn run(args: &Args) -> Result<()> {
     let only = args.class.as_deref().map(|c| class_number(c, &opened.class_names)).transpose()?;
     let given = match (&args.inpaint, args.region) {
         (Some(path), Some(region)) => {
+            opened.generator.can_inpaint("--inpaint")?;
             let tokenizer = &opened.tokenizer;
             Some(Given::open(tokenizer, path, region, opened.shape, &args.device, &mut console)?)
         }
         _ => None,
     };
-    let embeddings = opened.embeddings(args.embeddings.as_deref())?;
+    let embeddings = args.followed.embeddings(&args.run, &opened, &args.device, &mut console)?;
     // The class that is asked for, that of the image, or all in turn.
     let label = |i: usize| {
         let own = given.as_ref().and_then(|g| g.label(i)).filter(|&l| l < count);

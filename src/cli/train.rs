@@ -3,10 +3,10 @@
 use super::begin::{Origin, begin};
 use super::common::{DeviceArgs, material, preparing};
 use super::resume::Start;
-use super::tuning;
+use super::{latents, tuning};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use vqforge::config::{Bottleneck, Config};
+use vqforge::config::{Bottleneck, Config, Process};
 use vqforge::data::{Dataset, Embeddings, Scale};
 use vqforge::device::tuner::Table;
 use vqforge::error::{Error, Kind, Result};
@@ -33,11 +33,12 @@ pub enum Command {
     },
     /// An autoencoder with Gaussian latents
     Klvae(Common),
-    /// Masked diffusion over the codes of a VQ-VAE run
+    /// Diffusion over the codes of a VQ-VAE run; with diffusion.process=gaussian over its latents or those of
+    /// a KL-VAE run
     Diffusion {
         #[command(flatten)]
         common: Common,
-        /// The run folder of the VQ-VAE; a resumed run has its own copy
+        /// The run folder of the VQ-VAE or KL-VAE; a resumed run has its own copy
         #[arg(long, value_name = "RUN")]
         tokenizer: Option<PathBuf>,
     },
@@ -113,7 +114,7 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
 }
 
 impl Common {
-    fn pause(&self) -> Pause {
+    pub(super) fn pause(&self) -> Pause {
         Pause { steps: self.max_steps, seconds: self.time_limit }
     }
 }
@@ -170,7 +171,11 @@ fn autoencoder(
 
 fn diffusion(args: &Common, tokenizer: Option<&Path>, console: &mut Console) -> Result<()> {
     let mut start = args.start("diffusion", console)?;
-    let tokenizer = open_tokenizer(tokenizer, start.run.as_deref(), console)?;
+    if start.config.diffusion.process == Process::Gaussian {
+        return latents::train(args, start, tokenizer, console);
+    }
+    let run = start.run.as_deref();
+    let tokenizer = open_tokenizer(tokenizer, run, Tokenizer::from_snapshot, console)?;
     let device = args.device.announce_with(start.choices.as_ref(), console)?;
     let scale = seen_as_by(&tokenizer, &mut start.config, console)?;
     let data = material(&start.config, &start.data, scale, console)?;
@@ -223,15 +228,18 @@ pub fn keep_codes(
     codes::remember(&folder.file(CODES), tokenizer, images, codes)
 }
 
-/// The tokenizer of a run: its own copy if it has one, for the codes must not change under it.
-fn open_tokenizer(
+/// The tokenizer of a run: its own copy if it has one, for the codes must not change under it. `accept` says
+/// which runs will do.
+pub(super) fn open_tokenizer(
     given: Option<&Path>,
     run: Option<&Path>,
+    accept: fn(Snapshot) -> Result<Tokenizer>,
     console: &mut Console,
 ) -> Result<Tokenizer> {
-    let given = given.map(Tokenizer::open).transpose()?;
+    let open = |run| accept(Snapshot::load_best(run)?).map_err(|e| e.at_path(run));
+    let given = given.map(open).transpose()?;
     if let Some(file) = run.map(|run| run.join(TOKENIZER)).filter(|f| f.exists()) {
-        let own = Tokenizer::from_snapshot(Snapshot::load(&file)?)?;
+        let own = accept(Snapshot::load(&file)?)?;
         if let Some(given) = given
             && given.hash()? != own.hash()?
         {
@@ -240,12 +248,13 @@ fn open_tokenizer(
         return Ok(own);
     }
     given.ok_or_else(|| {
-        Error::usage("diffusion needs the run of a VQ-VAE").help("--tokenizer runs/radar_vqvae")
+        Error::usage("diffusion needs the run of a VQ-VAE, or of a KL-VAE where it is Gaussian")
+            .help("--tokenizer runs/radar_vqvae")
     })
 }
 
 /// Images are codes as the tokenizer made them: its size, its normalisation, its fitted scale.
-fn seen_as_by(
+pub(super) fn seen_as_by(
     tokenizer: &Tokenizer,
     config: &mut Config,
     console: &mut Console,
@@ -271,7 +280,7 @@ fn seen_as_by(
 }
 
 /// How training ended.
-struct Ended {
+pub(super) struct Ended {
     run: PathBuf,
     /// Steps done by this process.
     steps: u64,
@@ -281,8 +290,8 @@ struct Ended {
 
 /// Trains: from here on files are written, by `keep` those that the job wants in the folder. Nothing in
 /// a dry run.
-#[expect(clippy::too_many_arguments, reason = "what a run consists of, for two kinds of jobs")]
-fn finish(
+#[expect(clippy::too_many_arguments, reason = "what a run consists of, for all kinds of jobs")]
+pub(super) fn finish(
     args: &Common,
     start: Start,
     pause: Pause,

@@ -30,6 +30,12 @@ pub fn check(config: &Config) -> Checked {
     diffusion(&config.diffusion)?;
     train(&config.train)?;
     data(&config.data)?;
+    demand(
+        config.data.embeddings.is_none() || config.diffusion.process != Process::Gaussian,
+        "data.embeddings",
+        "diffusion of latents follows classes alone".into(),
+        "leave the key out, or set diffusion.process to another than gaussian",
+    )?;
     real("checkpoint.every", config.checkpoint.every, Bounds::Closed(0.0, 86_400.0))?;
     whole("checkpoint.keep", config.checkpoint.keep as u64, 0, 1000)
 }
@@ -124,6 +130,36 @@ fn diffusion(d: &Diffusion) -> Checked {
             key,
             "has a meaning with process = \"masked\" alone".into(),
             "leave the key out, or set diffusion.process to masked",
+        )?;
+    }
+    gaussian(d)
+}
+
+/// Gaussian noise has no use for what is set of the others, nor they for its weights.
+fn gaussian(d: &Diffusion) -> Checked {
+    real("diffusion.min_snr", d.min_snr, Bounds::Closed(0.0, 1e6))?;
+    let usual = Diffusion::default();
+    if d.process != Process::Gaussian {
+        return demand(
+            d.min_snr == usual.min_snr,
+            "diffusion.min_snr",
+            "has a meaning with process = \"gaussian\" alone".into(),
+            "leave the key out, or set diffusion.process to gaussian",
+        );
+    }
+    for (key, given) in [
+        ("diffusion.schedule", d.schedule != usual.schedule),
+        ("diffusion.t_min", d.t_min != usual.t_min),
+        ("diffusion.steps", d.steps != usual.steps),
+        ("diffusion.auxiliary", d.auxiliary != usual.auxiliary),
+        ("diffusion.adaptive_auxiliary", d.adaptive_auxiliary != usual.adaptive_auxiliary),
+        ("diffusion.importance", d.importance == Some(true)),
+    ] {
+        demand(
+            !given,
+            key,
+            "has no meaning with process = \"gaussian\"".into(),
+            "leave the key out: Gaussian noise comes in continuous time, by a schedule of its own",
         )?;
     }
     Ok(())

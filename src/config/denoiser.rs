@@ -159,10 +159,10 @@ impl Denoiser {
         )?;
         real("denoiser.rotary_base", self.rotary_base, Bounds::OpenClosed(1.0, 1e9))?;
         demand(
-            self.kind != DenoiserKind::VqDiffusion || process != Process::Masked,
+            self.kind != DenoiserKind::VqDiffusion
+                || !matches!(process, Process::Masked | Process::Gaussian),
             "denoiser.kind",
-            "\"vq-diffusion\" is told the step, of which \"masked\" in continuous time has none"
-                .into(),
+            "\"vq-diffusion\" is told the step, of which continuous time has none".into(),
             "set diffusion.process to \"vq-diffusion\", \"mask-and-replace\", \"absorbing\" or \
              \"uniform\", or use denoiser.kind = \"adaptive\" or \"modern\"",
         )

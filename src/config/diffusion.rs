@@ -35,8 +35,12 @@ pub struct Diffusion {
     pub discrete_steps: usize,
     /// For `masked`: how training weighs the cross-entropy of the masked tokens.
     pub weighting: Weighting,
-    /// Held-out images that the bound is estimated on, evenly among all; 0: every one.
+    /// Held-out images that the bound, or the loss of `gaussian`, is estimated on, evenly among all; 0: every
+    /// one.
     pub eval_images: usize,
+    /// For `gaussian`: gamma of the min-SNR weights of the loss (2303.09556), usually 5; 0 weighs all times
+    /// alike.
+    pub min_snr: f64,
 }
 
 impl Diffusion {
@@ -61,6 +65,7 @@ impl Default for Diffusion {
             discrete_steps: 0,
             weighting: Weighting::Bound,
             eval_images: 1000,
+            min_snr: 0.0,
         }
     }
 }
@@ -78,6 +83,9 @@ pub enum Process {
     Absorbing,
     /// Other codes, in steps (D3PM).
     Uniform,
+    /// None: Gaussian noise on the vectors of the codes, or on the latents of a KL-VAE, in continuous time
+    /// (2202.00512). What is sampled is rounded to codes, if there are any.
+    Gaussian,
 }
 
 /// How the cross-entropy of masked tokens is weighed at time t. Only the first makes the loss a bound on

@@ -1,5 +1,5 @@
 //! Discrete diffusion over code indices: corruptions, noise schedules, samplers, the likelihood bound
-//! and the baseline it must beat.
+//! and the baseline it must beat; and [`gaussian`] diffusion of continuous latents.
 //!
 //! State of a token: a code in 0..K, or the mask K. Every token is corrupted by itself; the network
 //! predicts p(x0 | xt). In continuous time a token is masked with probability 1 - alpha(t) (MDLM,
@@ -7,6 +7,7 @@
 
 pub mod baseline;
 mod chain;
+pub mod gaussian;
 pub mod process;
 pub mod sampler;
 mod schedule;
@@ -15,7 +16,7 @@ pub use chain::Chain;
 pub use schedule::{Masking, Schedule, stratified_times};
 
 use crate::config::{Diffusion, Process};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What the settings say is done to codes.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +36,7 @@ impl Corruption {
             Process::MaskAndReplace => Chain::published(codes, steps)?,
             Process::Absorbing => Chain::absorbing(codes, steps)?,
             Process::Uniform => Chain::uniform(codes, steps)?,
+            Process::Gaussian => return Err(Error::failed("Gaussian noise is of no codes")),
         }))
     }
 

@@ -99,6 +99,25 @@ pub fn codes(s: &mut Scope<'_>, config: &Config, x: Act) -> Result<Vec<Idx>> {
     Ok(quantiser::build(config).quantise(s, z)?.0)
 }
 
+/// x -> what the decoder is given without noise [n, h', w', d]: the vectors of the codes, or the means of the
+/// Gaussians.
+pub fn latents(s: &mut Scope<'_>, config: &Config, x: Act) -> Result<Act> {
+    let z = encode(s, &config.model, x)?;
+    match config.model.bottleneck {
+        Bottleneck::Vq => Ok(quantiser::build(config).quantise(s, z)?.1),
+        Bottleneck::Kl => ops::slice_columns(s.tape, z, 0, config.model.vq_embed_dim),
+    }
+}
+
+/// Points of the decoder's space [n, h', w', d] -> the nearest codes, as indices for each head and as
+/// vectors. A KL-VAE has no codes, and the points stay as they are.
+pub fn round(s: &mut Scope<'_>, config: &Config, points: Act) -> Result<(Vec<Idx>, Act)> {
+    match config.model.bottleneck {
+        Bottleneck::Vq => quantiser::build(config).nearest(s, points),
+        Bottleneck::Kl => Ok((vec![], points)),
+    }
+}
+
 /// Code indices [n * h' * w'] of each head -> images.
 pub fn decode_indices(
     s: &mut Scope<'_>,

@@ -18,7 +18,7 @@ const NOT_TERMS: [&str; 6] =
     ["loss", "grad_norm", "seconds", "images_per_second", "skipped", "loss_scale"];
 
 /// Metrics that belong on one pair of axes: title, unit, and what their names begin with.
-const FAMILIES: [(&str, &str, &[&str]); 7] = [
+const FAMILIES: [(&str, &str, &[&str]); 8] = [
     ("Signal to noise", "dB", &["psnr", "foreground_psnr", "snr"]),
     ("Structural similarity", "SSIM", &["ssim", "foreground_ssim", "ms_ssim"]),
     ("Codes", "codes", &["codes_used", "perplexity", "unique", "usage.unique", "usage.perplexity"]),
@@ -34,6 +34,7 @@ const FAMILIES: [(&str, &str, &[&str]); 7] = [
             "training_usage.unique_share",
         ],
     ),
+    ("Codes found again under noise", "share", &["codes_found", "codes_found_noisy"]),
     ("Distances of distributions", "distance", &["fid", "kid", "fsd"]),
 ];
 

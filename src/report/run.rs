@@ -206,7 +206,8 @@ impl<'a> Told<'a> {
             let name = curves::words(metric);
             self.last(metric).map(|v| format!("{name} {}{unit}", precise(v, 4)))
         };
-        let parts = [part("psnr", " dB"), part("ssim", ""), part("bits_per_token", "")];
+        let parts =
+            [part("psnr", " dB"), part("ssim", ""), part("bits_per_token", ""), part("v_loss", "")];
         let known: Vec<String> = parts.into_iter().flatten().collect();
         if known.is_empty() { String::new() } else { format!("Held out: {}.", known.join(", ")) }
     }
@@ -407,7 +408,8 @@ impl<'a> Told<'a> {
 /// Which way a metric is better, where that is known.
 fn more_is_better(metric: &str) -> Option<bool> {
     let name = metric.rsplit('.').next().unwrap_or(metric);
-    let more = ["psnr", "ssim", "codes_used", "perplexity", "coverage", "unique", "share"];
+    let more =
+        ["psnr", "ssim", "codes_used", "codes_found", "perplexity", "coverage", "unique", "share"];
     let less = ["loss", "bits_per_token", "mse", "mae", "l1", "lpips", "fid", "kid", "fsd", "nll"];
     let less_alone = ["commonest_share", "dead", "lsd", "envelope_w1"];
     if less_alone.contains(&name)

@@ -10,10 +10,11 @@ use crate::error::{Error, Result};
 use crate::model::quantiser::of_head;
 use crate::model::{Scope, autoencoder};
 use crate::plan::{Options, ParamTable, Plan, Store};
-use crate::tape::Tape;
+use crate::tape::{Act, Tape};
 use std::path::Path;
 
-/// A trained VQ-VAE, as `train diffusion` and `sample` use it.
+/// A trained autoencoder, as `train diffusion` and `sample` use it: a VQ-VAE, or for Gaussian diffusion a
+/// KL-VAE, which has no codes.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     pub config: Config,
@@ -32,10 +33,27 @@ impl Tokenizer {
         Self::from_snapshot(Snapshot::load_best(run)?).map_err(|e| e.at_path(run))
     }
 
+    /// # Errors
+    /// A run that has no codes.
     pub fn from_snapshot(snapshot: Snapshot) -> Result<Self> {
-        if snapshot.meta("kind")? != "vqvae" {
-            return Err(Error::usage("the tokenizer must be a vqvae run")
-                .why(format!("this one is a {} run", snapshot.meta("kind")?)));
+        let kind = snapshot.meta("kind")?;
+        if kind != "vqvae" {
+            let error = Error::usage("the tokenizer must be a vqvae run")
+                .why(format!("this one is a {kind} run"));
+            return Err(match kind {
+                "klvae" => error.help("its latents can be learned with diffusion.process=gaussian"),
+                _ => error,
+            });
+        }
+        Self::of_latents(snapshot)
+    }
+
+    /// As [`from_snapshot`](Self::from_snapshot), for Gaussian diffusion: the latents of a KL-VAE will do.
+    pub fn of_latents(snapshot: Snapshot) -> Result<Self> {
+        let kind = snapshot.meta("kind")?;
+        if !["vqvae", "klvae"].contains(&kind) {
+            return Err(Error::usage("the tokenizer must be a vqvae or a klvae run")
+                .why(format!("this one is a {kind} run")));
         }
         let config = Config::parse("checkpoint", snapshot.meta("config")?, &[])?;
         Ok(Tokenizer { config, snapshot })
@@ -99,32 +117,53 @@ impl Tokenizer {
     /// Codes of every image, in order, n * rows * cols indices; and what the tuner chose for them.
     pub fn encode(&self, device: Box<dyn Device>, data: &Dataset) -> Result<(Vec<u32>, Table)> {
         let (rows, cols) = self.grid(data)?;
-        let dims = [BATCH, data.height, data.width, data.channels];
-        let (mut store, plan) = self.plan(device, |s| {
-            let x = s.tape.input("x", &dims)?;
+        let mut codes = vec![];
+        let record = |s: &mut Scope<'_>, x| {
             let codes = autoencoder::codes(s, &self.config, x)?;
             let mut named = codes.into_iter().enumerate();
             named.try_for_each(|(head, idx)| s.tape.output(&of_head("idx", head), idx))
+        };
+        let choices = self.over(device, data, record, |store, plan, images| {
+            let mut heads = vec![];
+            for head in 0..self.heads() {
+                heads.push(store.read_u32(plan.output(&of_head("idx", head))?)?);
+            }
+            codes.extend(side_by_side(&heads, images * rows * cols / self.heads()));
+            Ok(())
+        })?;
+        Ok((codes, choices))
+    }
+
+    /// Runs what `record` makes of the images over all of them, in order; `read` takes the outputs of so
+    /// many. What the tuner chose for it.
+    pub(super) fn over(
+        &self,
+        device: Box<dyn Device>,
+        data: &Dataset,
+        record: impl FnOnce(&mut Scope<'_>, Act) -> Result<()>,
+        mut read: impl FnMut(&mut Store, &Plan, usize) -> Result<()>,
+    ) -> Result<Table> {
+        let (mut store, plan) = self.plan(device, |s| {
+            let x = s.tape.input("x", &data.batch_dims(BATCH))?;
+            record(s, x)
         })?;
         let input = plan.input("x")?;
         let mut pixels = vec![0.0; BATCH * data.image_len()];
-        let mut codes = vec![];
         let all: Vec<u32> = (0..data.n as u32).collect();
         for chunk in all.chunks(BATCH) {
             super::stop::check()?;
             fill_batch(data, chunk, &mut pixels);
             store.write_f32(input, &pixels)?;
             plan.run_lane(&mut store, 0, &Default::default())?;
-            let mut heads = vec![];
-            for head in 0..self.heads() {
-                heads.push(store.read_u32(plan.output(&of_head("idx", head))?)?);
-            }
-            let places = chunk.len() * rows * cols / self.heads();
-            codes.extend((0..places).flat_map(|i| heads.iter().map(move |idx| idx[i])));
+            read(&mut store, &plan, chunk.len())?;
         }
-        let choices = store.device.tuner().map(Tuner::used).cloned().unwrap_or_default();
-        Ok((codes, choices))
+        Ok(store.device.tuner().map(Tuner::used).cloned().unwrap_or_default())
     }
+}
+
+/// The codes of the first `places` places, those of all heads beside each other.
+pub(super) fn side_by_side(heads: &[Vec<u32>], places: usize) -> impl Iterator<Item = u32> {
+    (0..places).flat_map(move |i| heads.iter().map(move |idx| idx[i]))
 }
 
 /// The codes of one head out of those of all, which lie beside each other.
@@ -155,21 +194,42 @@ pub fn fill_batch_with(
 
 /// The codes in `cache`, if they were made by this tokenizer from this data.
 pub fn recall(cache: &Path, tokenizer: &Tokenizer, data: &Dataset) -> Result<Option<Vec<u32>>> {
-    let Ok(known) = Snapshot::load(cache) else { return Ok(None) };
-    if known.meta.get("key") != Some(&key(tokenizer, data)?) {
-        return Ok(None);
-    }
-    let codes = known.tensors.get("codes");
-    Ok(codes.map(|tensor| tensor.data.iter().map(|x| x.to_bits()).collect()))
+    let codes = recall_as("codes", cache, tokenizer, data)?;
+    Ok(codes.map(|bits| bits.iter().map(|x| x.to_bits()).collect()))
 }
 
 /// Writes `codes` into `cache`.
 pub fn remember(cache: &Path, tokenizer: &Tokenizer, data: &Dataset, codes: &[u32]) -> Result<()> {
+    // Indices travel as the bits of f32: the container is one type and compares exactly.
+    let bits = codes.iter().map(|&c| f32::from_bits(c)).collect();
+    remember_as("codes", cache, tokenizer, data, bits)
+}
+
+/// What lies in `cache` under `name`, if this tokenizer made it from this data.
+pub(super) fn recall_as(
+    name: &str,
+    cache: &Path,
+    tokenizer: &Tokenizer,
+    data: &Dataset,
+) -> Result<Option<Vec<f32>>> {
+    let Ok(mut known) = Snapshot::load(cache) else { return Ok(None) };
+    if known.meta.get("key") != Some(&key(tokenizer, data)?) {
+        return Ok(None);
+    }
+    Ok(known.tensors.remove(name).map(|tensor| tensor.data))
+}
+
+/// Writes `values` into `cache` under `name`.
+pub(super) fn remember_as(
+    name: &str,
+    cache: &Path,
+    tokenizer: &Tokenizer,
+    data: &Dataset,
+    values: Vec<f32>,
+) -> Result<()> {
     let mut snapshot = Snapshot::default();
     snapshot.meta.insert("key".into(), key(tokenizer, data)?);
-    // Indices travel as the bits of f32: the container is one type and compares exactly.
-    let bits: Vec<f32> = codes.iter().map(|&c| f32::from_bits(c)).collect();
-    snapshot.tensors.insert("codes".into(), Tensor { shape: vec![bits.len()], data: bits });
+    snapshot.tensors.insert(name.into(), Tensor { shape: vec![values.len()], data: values });
     snapshot.save(cache)
 }
 

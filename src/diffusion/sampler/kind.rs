@@ -24,6 +24,9 @@ pub enum Sampler {
     /// that the network gives there; each from log-probabilities times 1 + `weight` purity (Improved
     /// VQ-Diffusion, 2205.16007, section 4.2 and equation 11).
     Purity { weight: f64 },
+    /// Of Gaussian diffusion only: [`crate::diffusion::gaussian::Step::between`], with the share `eta` of
+    /// fresh noise, from none at 0 to what [`Sampler::Ancestral`] adds there, at 1.
+    Ddim { eta: f64 },
 }
 
 /// What a sampler wants to know of a draw beside the token.
@@ -37,8 +40,8 @@ pub enum Score {
 }
 
 impl Sampler {
-    pub const NAMES: [&'static str; 6] =
-        ["ancestral", "maskgit", "first-hitting", "halton", "remdm", "purity"];
+    pub const NAMES: [&'static str; 7] =
+        ["ancestral", "maskgit", "first-hitting", "halton", "remdm", "purity", "ddim"];
 
     /// # Errors
     /// An unknown name, with the valid ones.
@@ -50,15 +53,30 @@ impl Sampler {
             "halton" => Ok(Sampler::Halton),
             "remdm" => Ok(Sampler::Remdm { eta: 0.03 }),
             "purity" => Ok(Sampler::Purity { weight: 1.0 }),
+            "ddim" => Ok(Sampler::Ddim { eta: 0.0 }),
             _ => Err(Error::usage(format!("no sampler is called {name}"))
                 .help(format!("use one of: {}", Self::NAMES.join(", ")))),
+        }
+    }
+
+    /// The same with another eta.
+    ///
+    /// # Errors
+    /// A sampler whose noise is not chosen so.
+    pub fn with_eta(self, eta: f64) -> Result<Self> {
+        match self {
+            Sampler::Ddim { .. } => Ok(Sampler::Ddim { eta }),
+            _ => Err(Error::usage("only ddim has a share of noise")
+                .at(format!("--eta {eta}"))
+                .help("use --sampler ddim, or leave --eta out")),
         }
     }
 
     /// Steps where the user gives none, for grids of `length` tokens.
     pub fn default_steps(self, length: usize) -> usize {
         match self {
-            Sampler::Ancestral | Sampler::Halton | Sampler::Purity { .. } => 32,
+            Sampler::Ancestral | Sampler::Halton => 32,
+            Sampler::Purity { .. } | Sampler::Ddim { .. } => 32,
             Sampler::MaskGit { .. } => 12,
             Sampler::FirstHitting => length,
             Sampler::Remdm { .. } => 64,

@@ -76,6 +76,11 @@ impl Run<'_> {
                 Error::usage("a sampler needs at least one step").help("use --steps 1 or more")
             );
         }
+        if let Sampler::Ddim { .. } = self.sampler {
+            return Err(Error::usage("ddim is a sampler of Gaussian noise")
+                .why("the diffusion was trained on codes")
+                .help("use --sampler ancestral"));
+        }
         if self.pace != Pace::Trained && !self.sampler.has_times() {
             return Err(Error::usage("this sampler has no time grid")
                 .why("it says itself how many tokens a step reveals")

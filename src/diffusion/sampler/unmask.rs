@@ -62,7 +62,9 @@ impl Run<'_> {
         let (x, drawn) = (&mut x[at.clone()], &drawn.tokens[at]);
         let mut rng = self.rng(sample, step);
         match self.sampler {
-            Sampler::Ancestral => self.ancestral(x, drawn, schedule, step, 0.0, &mut rng),
+            Sampler::Ancestral | Sampler::Ddim { .. } => {
+                self.ancestral(x, drawn, schedule, step, 0.0, &mut rng)
+            }
             Sampler::Remdm { eta } => self.ancestral(x, drawn, schedule, step, eta, &mut rng),
             Sampler::MaskGit { tau } => {
                 let fade = tau * (1.0 - self.part(step + 1));

@@ -2,7 +2,6 @@
 //! MLP(AdaLN(x)), where the adaptive layer norm takes scale and shift from the condition.
 
 use super::attend::{attend, unturned};
-use super::{Grid, Inputs, condition, embed};
 use crate::config::Denoiser;
 use crate::error::Result;
 use crate::model::Scope;
@@ -12,18 +11,13 @@ use crate::tape::Act;
 
 const EPS: f32 = 1e-5;
 
-/// As [`super::logits`].
-pub(super) fn logits(
+/// As [`super::transform`]; the condition is behind its activation.
+pub(super) fn transform(
     s: &mut Scope<'_>,
     config: &Denoiser,
-    grid: Grid,
-    batch: usize,
-    inputs: Inputs,
+    mut x: Act,
+    condition: Act,
 ) -> Result<Act> {
-    let mut x = embed::embed(s.at(""), grid, config.width, inputs.tokens, true)?;
-    let context = condition::context(s, grid, config.width, batch)?;
-    let condition = condition::condition(s, grid, config.width, inputs, context)?;
-    let condition = ops::activation(s.tape, condition, Activation::Silu)?;
     for i in 0..config.layers {
         x = s.at(format!("transformer_blocks.{i}")).region(|mut s| {
             let h = adaptive_norm(s.at("norm1"), x, condition)?;
@@ -34,8 +28,7 @@ pub(super) fn logits(
             ops::add(s.tape, x, h)
         })?;
     }
-    let x = layer_norm(s.at("norm_out"), x, EPS)?;
-    linear(s.at("out"), x, grid.codes, Init::Transformer)
+    layer_norm(s.at("norm_out"), x, EPS)
 }
 
 /// LN(x) (1 + scale) + shift with [scale | shift] = linear(condition); `condition` [batch, width] behind

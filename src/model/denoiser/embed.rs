@@ -21,21 +21,20 @@ pub(super) fn embed(
     tokens: Idx,
     placed: bool,
 ) -> Result<Act> {
-    let length = grid.tokens();
-    let batch = s.tape.shape(tokens).elements() / length;
+    let batch = s.tape.shape(tokens).elements() / grid.tokens();
     let token_table = table(&mut s, "emb", grid.codes + 1, width)?;
-    let places = match placed {
-        true => Some((
-            table(&mut s, "height_emb", grid.rows, width)?,
-            table(&mut s, "width_emb", grid.cols, width)?,
-        )),
-        false => None,
-    };
     let x = ops::embedding(s.tape, tokens, token_table)?;
-    let x = s.tape.reshape(x, &[batch, length, width])?;
-    let Some((row_table, col_table)) = places else { return Ok(x) };
-    let rows = (0..length).map(|i| (i / grid.cols) as u32).collect();
-    let cols = (0..length).map(|i| (i % grid.cols) as u32).collect();
+    let x = s.tape.reshape(x, &[batch, grid.tokens(), width])?;
+    if placed { place(s, [grid.rows, grid.cols], x) } else { Ok(x) }
+}
+
+/// x [batch, rows * cols, width] + the embeddings of row and column.
+pub(super) fn place(mut s: Scope<'_>, [rows, cols]: [usize; 2], x: Act) -> Result<Act> {
+    let (width, length) = (s.tape.shape(x).channels(), rows * cols);
+    let row_table = table(&mut s, "height_emb", rows, width)?;
+    let col_table = table(&mut s, "width_emb", cols, width)?;
+    let rows = (0..length).map(|i| (i / cols) as u32).collect();
+    let cols = (0..length).map(|i| (i % cols) as u32).collect();
     let rows = s.tape.constant_idx(&[length], rows)?;
     let cols = s.tape.constant_idx(&[length], cols)?;
     let rows = ops::embedding(s.tape, rows, row_table)?;

@@ -2,20 +2,24 @@
 //! every place from the corrupted ones.
 //!
 //! They follow a condition: the class (index `classes` is the learnable null class), an embedding of the
-//! sample if there are any, with a learnable null of its own, and, in a chain of steps, the step. With an absorbing mask in continuous time there is no time conditioning: the number of
-//! masked tokens says what time it is (2406.07524, section 3.4).
+//! sample if there are any, with a learnable null of its own, and, in a chain of steps, the step. With an
+//! absorbing mask in continuous time there is no time conditioning: the number of masked tokens says what
+//! time it is (2406.07524, section 3.4). Over latents instead of codes ([`continuous`]) there is always one.
 
 mod adaptive;
 mod attend;
 mod condition;
+pub mod continuous;
 mod embed;
 mod modern;
 mod rotary;
 pub mod vq_diffusion;
 
 use super::Scope;
-use crate::config::{Denoiser, DenoiserKind};
-use crate::error::Result;
+use super::layers::{Init, linear};
+use crate::config::{Conditioning, Denoiser, DenoiserKind, Positions};
+use crate::error::{Error, Result};
+use crate::ops::{self, Activation};
 use crate::tape::{Act, Idx};
 
 /// Sizes that the data and the tokenizer fix.
@@ -92,10 +96,41 @@ pub fn logits_at(
     batch: usize,
     inputs: Inputs,
 ) -> Result<Act> {
-    let of = match config.kind {
-        DenoiserKind::Adaptive => adaptive::logits,
-        DenoiserKind::VqDiffusion => vq_diffusion::logits,
-        DenoiserKind::Modern => modern::logits,
+    let width = config.width;
+    if config.kind == DenoiserKind::VqDiffusion {
+        return vq_diffusion::logits(s, config, grid, batch, inputs);
+    }
+    let x = embed::embed(s.at(""), grid, width, inputs.tokens, placed(config))?;
+    let context = condition::context(s, grid, width, batch)?;
+    let (pooled, context) = match config.conditioning {
+        Conditioning::Pooled => (context, None),
+        Conditioning::Cross => (None, context),
     };
-    of(s, config, grid, batch, inputs)
+    let condition = condition::condition(s, grid, width, inputs, pooled)?;
+    let x = transform(s, config, [grid.rows, grid.cols], x, condition, context)?;
+    linear(s.at("out"), x, grid.codes, Init::Transformer)
+}
+
+/// What is between the embeddings and the last layer, whatever the places hold: x [batch, rows * cols,
+/// width], the condition [batch, width] of the adaptive norms and, where there is one to attend to, a context
+/// [batch, any length, width] -> normalised [batch, rows * cols, width].
+fn transform(
+    s: &mut Scope<'_>,
+    config: &Denoiser,
+    size: [usize; 2],
+    x: Act,
+    condition: Act,
+    context: Option<Act>,
+) -> Result<Act> {
+    let condition = ops::activation(s.tape, condition, Activation::Silu)?;
+    match (config.kind, context) {
+        (DenoiserKind::Adaptive, None) => adaptive::transform(s, config, x, condition),
+        (DenoiserKind::Modern, _) => modern::transform(s, config, size, x, condition, context),
+        _ => Err(Error::failed(format!("a {:?} denoiser is no such transformer", config.kind))),
+    }
+}
+
+/// Whether places have embeddings: rotary ones turn queries and keys instead.
+fn placed(config: &Denoiser) -> bool {
+    config.kind != DenoiserKind::Modern || config.positions == Positions::Learned
 }

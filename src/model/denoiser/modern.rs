@@ -10,8 +10,7 @@
 
 use super::attend::{attend, unturned};
 use super::rotary::angles;
-use super::{Grid, Inputs, condition, embed};
-use crate::config::{Conditioning, Denoiser, Mlp, Positions, RowNorm};
+use crate::config::{Denoiser, Mlp, Positions, RowNorm};
 use crate::error::Result;
 use crate::model::Scope;
 use crate::model::layers::{Init, linear, mlp};
@@ -21,30 +20,22 @@ use crate::tape::Act;
 
 const EPS: f32 = 1e-6;
 
-/// As [`super::logits`].
-pub(super) fn logits(
+/// As [`super::transform`]; the condition is behind its activation.
+pub(super) fn transform(
     s: &mut Scope<'_>,
     config: &Denoiser,
-    grid: Grid,
-    batch: usize,
-    inputs: Inputs,
+    size: [usize; 2],
+    mut x: Act,
+    condition: Act,
+    context: Option<Act>,
 ) -> Result<Act> {
     let width = config.width;
-    let learned = config.positions == Positions::Learned;
-    let mut x = embed::embed(s.at(""), grid, width, inputs.tokens, learned)?;
-    let context = condition::context(s, grid, width, batch)?;
-    let (pooled, context) = match config.conditioning {
-        Conditioning::Pooled => (context, None),
-        Conditioning::Cross => (None, context),
-    };
-    let condition = condition::condition(s, grid, width, inputs, pooled)?;
-    let condition = ops::activation(s.tape, condition, Activation::Silu)?;
-    let angles = match learned {
-        true => None,
-        false => {
+    let angles = match config.positions {
+        Positions::Learned => None,
+        Positions::Rotary => {
             let pairs = width / config.heads / 2;
-            let table = angles(grid, pairs, config.rotary_base);
-            Some(s.tape.constant(&[grid.tokens(), 2 * pairs], table)?)
+            let table = angles(size, pairs, config.rotary_base);
+            Some(s.tape.constant(&[size[0] * size[1], 2 * pairs], table)?)
         }
     };
     for i in 0..config.layers {
@@ -73,8 +64,7 @@ pub(super) fn logits(
         })?;
     }
     let m = linear(s.at("norm_out.linear"), condition, 2 * width, Init::Zeros)?;
-    let x = modulated(s, config.norm, x, m)?;
-    linear(s.at("out"), x, grid.codes, Init::Transformer)
+    modulated(s, config.norm, x, m)
 }
 
 fn normalised(s: &mut Scope<'_>, norm: RowNorm, x: Act) -> Result<Act> {

@@ -24,6 +24,15 @@ impl Quantiser for Fsq {
         Ok((vec![idx], code))
     }
 
+    /// A search of the whole grid: there is no bounding to undo.
+    fn nearest(&self, s: &mut Scope<'_>, point: Act) -> Result<(Vec<Idx>, Act)> {
+        let codes = self.levels.iter().product::<usize>();
+        let all = s.tape.constant_idx(&[codes], (0..codes as u32).collect())?;
+        let grid = ops::fsq_codes(s.tape, all, &self.levels)?;
+        let nearest = ops::nearest_code(s.tape, point, grid)?;
+        Ok((vec![nearest.idx], nearest.code))
+    }
+
     fn lookup(&self, s: &mut Scope<'_>, idx: &[Idx]) -> Result<Act> {
         ops::fsq_codes(s.tape, idx[0], &self.levels)
     }

@@ -29,6 +29,23 @@ impl Groups {
     fn slice(&self, s: &mut Scope<'_>, z: Act, part: usize) -> Result<Act> {
         ops::slice_columns(s.tape, z, part * self.width, self.width)
     }
+
+    /// What `search` finds for every part.
+    fn each(
+        &self,
+        s: &mut Scope<'_>,
+        z: Act,
+        search: impl Fn(&dyn Quantiser, &mut Scope<'_>, Act) -> Result<(Vec<Idx>, Act)>,
+    ) -> Result<(Vec<Idx>, Act)> {
+        let (mut idx, mut codes) = (vec![], vec![]);
+        for (g, part) in self.parts.iter().enumerate() {
+            let slice = self.slice(s, z, g)?;
+            let (mut own, code) = search(&**part, s, slice)?;
+            codes.push(code);
+            idx.append(&mut own);
+        }
+        Ok((idx, self.join(s, &codes)?))
+    }
 }
 
 impl Quantiser for Groups {
@@ -48,14 +65,11 @@ impl Quantiser for Groups {
     }
 
     fn quantise(&self, s: &mut Scope<'_>, z: Act) -> Result<(Vec<Idx>, Act)> {
-        let (mut idx, mut codes) = (vec![], vec![]);
-        for (g, part) in self.parts.iter().enumerate() {
-            let slice = self.slice(s, z, g)?;
-            let (mut own, code) = part.quantise(s, slice)?;
-            idx.append(&mut own);
-            codes.push(code);
-        }
-        Ok((idx, self.join(s, &codes)?))
+        self.each(s, z, |part, s, slice| part.quantise(s, slice))
+    }
+
+    fn nearest(&self, s: &mut Scope<'_>, point: Act) -> Result<(Vec<Idx>, Act)> {
+        self.each(s, point, |part, s, slice| part.nearest(s, slice))
     }
 
     fn lookup(&self, s: &mut Scope<'_>, idx: &[Idx]) -> Result<Act> {

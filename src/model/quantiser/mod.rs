@@ -27,6 +27,11 @@ pub trait Quantiser: Debug {
     fn training(&self, s: &mut Scope<'_>, z: Act) -> Result<Quantised>;
     /// Codes and indices without anything to learn from.
     fn quantise(&self, s: &mut Scope<'_>, z: Act) -> Result<(Vec<Idx>, Act)>;
+    /// Indices of the codes nearest to points [.., d] of the space of codes, and the codes. A code is its own
+    /// nearest one; where latents are bounded on the way, [`quantise`](Self::quantise) makes another of it.
+    fn nearest(&self, s: &mut Scope<'_>, point: Act) -> Result<(Vec<Idx>, Act)> {
+        self.quantise(s, point)
+    }
     /// The codes [n, d] of indices, [n] for each head: for every index what
     /// [`quantise`](Self::quantise) gave with it.
     fn lookup(&self, s: &mut Scope<'_>, idx: &[Idx]) -> Result<Act>;

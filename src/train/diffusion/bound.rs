@@ -15,7 +15,7 @@ const ELBO_TIMES: usize = 16;
 const ELBO_SEED: u64 = 0xe1b0;
 
 /// At most `most` of `all` places, evenly among them; 0: no limit.
-pub(super) fn evenly(all: usize, most: usize) -> impl Iterator<Item = usize> {
+pub(in crate::train) fn evenly(all: usize, most: usize) -> impl Iterator<Item = usize> {
     let count = if most == 0 { all } else { all.min(most) };
     (0..count).map(move |i| i * all / count)
 }

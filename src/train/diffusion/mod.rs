@@ -5,6 +5,8 @@ mod batch;
 mod bound;
 mod importance;
 
+pub(super) use bound::evenly;
+
 use super::codes::Tokenizer;
 use super::generate::{Generator, Request};
 use super::session::Numbers;
