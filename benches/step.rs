@@ -159,7 +159,7 @@ impl Device for Clocked {
 
 /// 64 x 64 images of one channel, and grids of 16 x 16 codes out of 512.
 const IMAGE: [usize; 3] = [64, 64, 1];
-const GRID: Grid = Grid { rows: 16, cols: 16, codes: 512, classes: 10, times: 0 };
+const GRID: Grid = Grid { rows: 16, cols: 16, codes: 512, classes: 10, times: 0, context: None };
 
 /// Name, settings, and whether it is a denoiser.
 const MODELS: [(&str, &str, bool); 3] = [

@@ -186,7 +186,7 @@ fn autoencoder() -> Recipe {
 
 fn denoiser() -> Recipe {
     let config = settings();
-    let grid = Grid { rows: 8, cols: 8, codes: 64, classes: 3, times: 0 };
+    let grid = Grid { rows: 8, cols: 8, codes: 64, classes: 3, times: 0, context: None };
     let (mut tape, mut table) = (Tape::new(), ParamTable::default());
     ok(diffusion::record(&mut tape, &mut table, &config, grid, config.train.batch));
     let job =

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 
 /// A version 1.0 .npy file.
-fn npy(descr: &str, shape: &str, bytes: &[u8]) -> Vec<u8> {
+pub fn npy(descr: &str, shape: &str, bytes: &[u8]) -> Vec<u8> {
     let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
     let padding = (10 + header.len() + 1).next_multiple_of(64) - (10 + header.len() + 1);
     header.push_str(&" ".repeat(padding));

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod bench;
+mod embeddings;
 mod evaluate;
 mod latents;
 mod outputs;

@@ -7,13 +7,15 @@ use crate::device;
 use std::sync::Mutex;
 use tangle::{TANGLE, tangle};
 use vqforge::config::{
-    Bottleneck, Config, Denoiser, Family, Model, QuantiserKind, RateSchedule, Train,
+    Bottleneck, Conditioning, Config, Denoiser, DenoiserKind, Family, FeedForward, Model, Process,
+    QuantiserKind, RateSchedule, Train,
 };
 use vqforge::device::{BufferId, CpuDevice, Device, Launch, Limits, ListId, Mark, Stats};
+use vqforge::diffusion::Corruption;
 use vqforge::error::Result;
 use vqforge::kernels::Caps;
 use vqforge::kernels::StepScalars;
-use vqforge::model::denoiser::Grid;
+use vqforge::model::denoiser::{CONTEXT, Context, DROPPED, Grid, TIME};
 use vqforge::model::quantiser::{CODEBOOK, EMA_M, EMA_N};
 use vqforge::plan::{Kind, Options, ParamTable, Plan, RING_ROWS, Store};
 use vqforge::rng::{Rng, Stream};
@@ -26,7 +28,9 @@ pub const BATCH: usize = 12;
 const SIDE: usize = 8;
 const CODES: usize = 7;
 const CODE_LEN: usize = 3;
-const GRID: Grid = Grid { rows: 3, cols: 4, codes: 11, classes: 3, times: 0 };
+/// Of the chain.
+const STEPS: usize = 4;
+const GRID: Grid = Grid { rows: 3, cols: 4, codes: 11, classes: 3, times: 0, context: None };
 
 /// The models under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,21 +46,38 @@ pub enum Tiny {
     /// diffusers' AutoencoderKL.
     KlVae,
     Denoiser,
+    /// The modern denoiser, which attends to embeddings.
+    Modern,
+    /// VQ-Diffusion's transformer in a chain, with one embedding a sample.
+    VqDiffusion,
     /// Values with several consumers in every order, so that some in-place writes are granted and
     /// some refused, and parameters that are used twice.
     Tangle,
 }
 
 impl Tiny {
-    pub const ALL: [Tiny; 7] = [
+    pub const ALL: [Tiny; 9] = [
         Tiny::VqVae,
         Tiny::VqVaeByGradient,
         Tiny::Classic,
         Tiny::VqModel,
         Tiny::KlVae,
         Tiny::Denoiser,
+        Tiny::Modern,
+        Tiny::VqDiffusion,
         Tiny::Tangle,
     ];
+
+    /// What the denoisers see.
+    fn grid(self) -> Grid {
+        match self {
+            Tiny::Modern => Grid { context: Some(Context { tokens: 2, width: 3 }), ..GRID },
+            Tiny::VqDiffusion => {
+                Grid { times: STEPS, context: Some(Context { tokens: 1, width: 5 }), ..GRID }
+            }
+            _ => GRID,
+        }
+    }
 
     pub fn config(self, lanes: usize) -> Config {
         let mut config = Config {
@@ -68,7 +89,14 @@ impl Tiny {
                 vq_embed_dim: CODE_LEN,
                 ..Model::default()
             },
-            denoiser: Denoiser { layers: 2, width: 12, heads: 3, mlp_ratio: 2, class_drop: 0.0 },
+            denoiser: Denoiser {
+                layers: 2,
+                width: 12,
+                heads: 3,
+                mlp_ratio: 2,
+                class_drop: 0.0,
+                ..Denoiser::default()
+            },
             train: Train {
                 seed: 5,
                 steps: 100,
@@ -87,6 +115,19 @@ impl Tiny {
             Tiny::VqVaeByGradient => config.quantiser.kind = QuantiserKind::Gradient,
             // One without, so that both branches of the step's factor are walked.
             Tiny::Denoiser => config.train.clip = 0.0,
+            Tiny::Modern => {
+                config.denoiser.kind = DenoiserKind::Modern;
+                config.denoiser.conditioning = Conditioning::Cross;
+                config.denoiser.qk_norm = true;
+            }
+            Tiny::VqDiffusion => {
+                config.denoiser.kind = DenoiserKind::VqDiffusion;
+                config.denoiser.feed_forward = FeedForward::Geglu;
+                config.diffusion.process = Process::MaskAndReplace;
+                config.diffusion.steps = STEPS;
+                // Steps are given, as all else is.
+                config.diffusion.importance = Some(false);
+            }
             Tiny::Classic => {
                 config.model.family = Family::Classic;
                 config.model.block_out_channels = vec![4, 6];
@@ -131,7 +172,9 @@ impl Tiny {
         config.train.precision = precision;
         config.train.recompute = recompute;
         let recorded = match self {
-            Tiny::Denoiser => diffusion::record(&mut tape, &mut table, &config, GRID, batch),
+            Tiny::Denoiser | Tiny::Modern | Tiny::VqDiffusion => {
+                diffusion::record(&mut tape, &mut table, &config, self.grid(), batch)
+            }
             Tiny::Tangle => tangle(&mut tape, &mut table, batch),
             _ => {
                 let dims = [batch, SIDE, SIDE, 1];
@@ -158,6 +201,37 @@ impl Tiny {
                     ("mask_probability", vec![t.to_bits()]),
                     ("weight", vec![(1.0 / t).to_bits()]),
                 ]
+            }
+            Tiny::Modern | Tiny::VqDiffusion => {
+                let grid = self.grid();
+                let dropped = index % 3 == 1;
+                let mut context = vec![0; grid.context.map_or(0, |c| c.tokens * c.width)];
+                if !dropped {
+                    context = floats(context.len());
+                }
+                let codes = (0..grid.tokens()).map(|_| rng.below(grid.codes as u32)).collect();
+                let t = 0.2 + 0.6 * ((index * 7 % 12) as f32 / 12.0);
+                let mut all = vec![
+                    ("codes", codes),
+                    ("class", vec![if dropped { 3 } else { index as u32 % 3 }]),
+                    (CONTEXT, context),
+                    (DROPPED, vec![f32::from(u8::from(dropped)).to_bits()]),
+                ];
+                if grid.times == 0 {
+                    all.push(("mask_probability", vec![t.to_bits()]));
+                    all.push(("weight", vec![(1.0 / t).to_bits()]));
+                    return all;
+                }
+                let settings = self.config(1).diffusion;
+                let Ok(Corruption::Chain(chain)) = Corruption::new(&settings, grid.codes) else {
+                    panic!("a chain")
+                };
+                let step = index as usize % STEPS;
+                let link = chain.step(step.checked_sub(1), step);
+                let noise = diffusion::noise(link, 1.0, 0.01, step == 0).words();
+                all.push((TIME, vec![step as u32]));
+                all.push(("noise", noise.map(f32::to_bits).to_vec()));
+                all
             }
             Tiny::Tangle => vec![("x", floats(TANGLE))],
             _ => vec![("x", floats(SIDE * SIDE))],

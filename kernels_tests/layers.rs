@@ -45,7 +45,21 @@ const MAY_NAME: [(&str, &[&str]); 23] = [
         ],
     ),
     ("compare", &["config", "data", "error", "metrics", "plan", "report", "train", "verdict"]),
-    ("interop", &["config", "data", "device", "error", "model", "plan", "tape", "train"]),
+    (
+        "interop",
+        &[
+            "config",
+            "data",
+            "device",
+            "diffusion",
+            "error",
+            "model",
+            "ops",
+            "plan",
+            "tape",
+            "train",
+        ],
+    ),
     ("lib", &[]),
 ];
 

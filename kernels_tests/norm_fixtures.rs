@@ -69,6 +69,7 @@ fn layer_norm<T: Real>(r: Record<'_>, f: &Forms<T>) -> Results<T> {
         rows: dims.iter().product::<usize>() / c,
         c,
         eps: (f.parameter)(r.param("eps")),
+        centred: true,
         mode: if affine { NormMode::Affine } else { NormMode::Plain },
     };
     let (x, dy) = (f.lift(&r.floats("x")), f.lift(&r.floats("gy")));
@@ -102,6 +103,7 @@ fn ada_layer_norm<T: Real>(r: Record<'_>, f: &Forms<T>) -> Results<T> {
         rows: samples * length,
         c,
         eps: (f.parameter)(r.param("eps")),
+        centred: true,
         mode: NormMode::Modulate { rows_per_sample: length },
     };
     let [x, dy, emb, w, b] = ["x", "gy", "emb", "w", "b"].map(|t| f.lift(&r.floats(t)));
@@ -156,7 +158,7 @@ fn attention<T: Real>(r: Record<'_>, f: &Forms<T>) -> Results<T> {
     let (lk, scale) = (r.shape("k")[2], (f.parameter)(r.param("scale")));
     let shape = AttentionShape { batch, heads, lq, lk, d, scale };
     let [q, k, v, dy] = ["q", "k", "v", "gy"].map(|t| f.lift(&r.heads_inside(t)));
-    let forward = f.launch(&Attention { shape: shape.clone() }, &[&q, &k, &v], &[]);
+    let forward = f.launch(&Attention { shape: shape.clone(), causal: false }, &[&q, &k, &v], &[]);
     let (y, lse) = (&forward[0], &forward[1]);
     let delta = &f.launch(&AttentionDelta { shape: shape.clone() }, &[y, &dy], &[])[0];
     let inputs = [&q[..], &k, &v, &dy, lse, delta];

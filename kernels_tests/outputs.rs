@@ -32,6 +32,45 @@ fn samples_outnumber_their_picture() {
     assert_eq!(place.read("file"), b"here already");
 }
 
+/// However times are drawn and weighed in training, what is held out is measured by the bound of the
+/// process; and it is told as bits of the codes a pixel.
+#[test]
+fn the_bound_is_reported_whatever_is_trained() {
+    let place = Place::new("weighting");
+    let brief =
+        "--set train.steps=2 --set train.warmup=0 --set train.lr=1e-30 --set train.eval_every=0";
+    place.train(&format!("vqvae tiny.toml --data synth:rotor --out vq {brief}")).expect(0, &[]);
+    let run = |name: &str, sets: &str| {
+        let job = "diffusion tiny.toml --tokenizer vq --data synth:rotor";
+        let done = place.train(&format!("{job} --out {name} {brief} {sets}")).expect(0, &[]);
+        let lines = place.metrics(name);
+        let held_out = lines.last().unwrap()["eval"].clone();
+        (done.err, lines[0].clone(), held_out)
+    };
+    let (said, bound, held_out) = run("bound", "");
+    assert!(!said.contains("no bound"));
+    assert!(bound["nats_per_token"].is_number(), "{bound}");
+    let bits = |held_out: &serde_json::Value, name: &str| held_out[name].as_f64().unwrap();
+    // 8 x 8 codes of 32 x 32 pixels.
+    let [token, dim] = ["bits_per_token", "bits_per_dim"].map(|name| bits(&held_out, name));
+    assert!((16.0 * dim - token).abs() < 1e-12 * token, "{held_out}");
+    for weighting in ["maskgit", "linear"] {
+        let (said, other, same) = run(weighting, &format!("--set diffusion.weighting={weighting}"));
+        assert!(said.contains("no bound on the likelihood"), "{said}");
+        assert!(other["reweighted_loss"].as_f64() != bound["nats_per_token"].as_f64());
+        assert_eq!(same, held_out, "the weights were not moved, and the bound is of them alone");
+    }
+    // Of sixteen codes the network knows nothing, and every token is unmasked once in any number of
+    // steps: 4 bits. The variance of one token's estimate is the mean of T / i - 1 over the steps i, 1.08, so
+    // that 64 of 4 images at 16 times each have a standard error of .065 bits: six of them.
+    let (_, _, stepwise) = run("steps", "--set diffusion.discrete_steps=4");
+    assert!((bits(&stepwise, "bits_per_token") - 4.0).abs() < 0.4, "{stepwise}");
+    assert_ne!(stepwise, held_out);
+    // An estimate from fewer images.
+    let (_, _, fewer) = run("fewer", "--set diffusion.eval_images=2");
+    assert_ne!(bits(&fewer, "bits_per_token"), token);
+}
+
 #[test]
 fn conversions_ignore_nothing_and_keep_their_input() {
     let place = Place::new("convert");

@@ -13,7 +13,8 @@ use vqforge::tape::interpret::Interpreter;
 use vqforge::tape::{Home, Precision, Recompute, Tape};
 use vqforge::train::autoencoder;
 
-const MODELS: [Tiny; 4] = [Tiny::VqVae, Tiny::Classic, Tiny::VqModel, Tiny::Denoiser];
+const MODELS: [Tiny; 6] =
+    [Tiny::VqVae, Tiny::Classic, Tiny::VqModel, Tiny::Denoiser, Tiny::Modern, Tiny::VqDiffusion];
 const AGAIN: [Recompute; 2] = [Recompute::Matmuls, Recompute::Inputs];
 
 /// Everything that two steps change.

@@ -73,7 +73,7 @@ fn importance_in_pieces() {
     let tokenizer = "vqvae tiny.toml --data synth:rotor --out tokenizer --set train.steps=4";
     place.train(tokenizer).expect(0, &[]);
     let job = "diffusion tiny.toml --data synth:rotor --tokenizer tokenizer \
-               --set diffusion.process=vq-diffusion --set diffusion.steps=3";
+               --set diffusion.process=vq-diffusion --set diffusion.steps=3 --set train.batch=8";
     let job = job.split_whitespace().collect::<Vec<_>>().join(" ");
     place.train(&format!("{job} --out straight --threads 1")).expect(0, &[]);
     let checkpoint = |run: &str, name: &str| {
@@ -95,7 +95,7 @@ fn importance_in_pieces() {
         place.train(&format!("diffusion --resume {run}")).expect(0, &[]);
         same(&place, "straight", &run);
     }
-    place.train(&format!("{job} --out lanes --set train.lanes=2")).expect(0, &[]);
+    place.train(&format!("{job} --out lanes --set train.lanes=1")).expect(0, &[]);
     let lanes = states("lanes", "last");
     assert_eq!(lanes[0], late[0], "lanes draw other steps");
     // Without the key the checkpoint would be older than it, and steps drawn alike.

@@ -8,10 +8,12 @@ use crate::recorded::{Pass, Shares, rms};
 use crate::rig::ok;
 use serde_json::Value;
 use std::path::Path;
+use vqforge::config::FeedForward;
 use vqforge::device::Device;
 use vqforge::kernels::StepScalars;
 use vqforge::model::Scope;
-use vqforge::model::transformer::{FeedForward, Transformer};
+use vqforge::model::denoiser::Grid;
+use vqforge::model::denoiser::vq_diffusion::Transformer;
 use vqforge::ops;
 use vqforge::plan::{Kind, Options, ParamInit, ParamTable, Plan, Store};
 use vqforge::tape::{Home, Tape};
@@ -25,17 +27,23 @@ fn read(path: &Path) -> Value {
 
 fn model(config: &Value) -> Transformer {
     let number = |key: &str| config[key].as_u64().expect("a number") as usize;
+    let width = number("num_attention_heads") * number("attention_head_dim");
     Transformer {
-        rows: number("sample_size"),
-        cols: number("sample_size"),
-        codes: number("num_vector_embeds") - 1,
+        grid: Grid {
+            rows: number("sample_size"),
+            cols: number("sample_size"),
+            codes: number("num_vector_embeds") - 1,
+            classes: 0,
+            times: number("num_embeds_ada_norm"),
+            context: None,
+        },
+        width,
         heads: number("num_attention_heads"),
-        head_dim: number("attention_head_dim"),
         layers: number("num_layers"),
-        steps: number("num_embeds_ada_norm"),
+        hidden: 4 * width,
         feed_forward: match config["activation_fn"].as_str() {
-            Some("geglu-approximate") => FeedForward::GeluSigmoid,
-            Some("gelu-approximate") => FeedForward::GeluTanh,
+            Some("geglu-approximate") => FeedForward::GegluApproximate,
+            Some("gelu-approximate") => FeedForward::GeluApproximate,
             Some("geglu") => FeedForward::Geglu,
             other => panic!("activation {other:?}"),
         },

@@ -32,9 +32,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             workgroupBarrier();
         }
         let columns = vec4<u32>(first + tx) + vec4<u32>(0u, 8u, 16u, 24u);
-        let valid = columns < vec4<u32>(dims.lk);
 #unroll r in 0..4
-        s.r$r = select(vec4<f32>(LOWEST), s.r$r * dims.scale, valid);
+#if CAUSAL
+        // Rows past the end see everything; column 0 is seen by all.
+        let seen$r = min(first_query + 4u * ty + $ru + dims.lk - dims.lq + 1u, dims.lk);
+#else
+        let seen$r = dims.lk;
+#endif
+        s.r$r = select(vec4<f32>(LOWEST), s.r$r * dims.scale, columns < vec4<u32>(seen$r));
 #endunroll
         per_column[lane] =
             vec4<f32>(greatest4(s.r0), greatest4(s.r1), greatest4(s.r2), greatest4(s.r3));

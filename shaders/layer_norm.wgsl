@@ -1,4 +1,5 @@
-// Layer norm of x [rows, CHANNELS], a workgroup a row; stats = (mean, 1 / sqrt(variance + EPS)).
+// Layer norm of x [rows, CHANNELS], a workgroup a row; stats = (mean, 1 / sqrt(variance + EPS)). Without
+// CENTRED the mean counts as 0: the root-mean-square norm.
 // MODE 0: y = xhat. MODE 1: y = gamma xhat + beta. MODE 2: y = xhat (1 + scale) + shift with
 // m [rows / rows_per_sample, 2 CHANNELS] = [scale | shift].
 #import flat
@@ -47,12 +48,16 @@ fn main(
         return;
     }
     let base = row * CV;
+#if CENTRED
     let anchor = first_lane(x[base]);
     var sum = Element(0.0);
     for (var i = lane; i < CV; i += WG) {
         sum += x[base + i] - Element(anchor);
     }
     let mean = anchor + workgroup_sum(total(sum), lane) / f32(CHANNELS);
+#else
+    let mean = 0.0;
+#endif
 
     var squares = Element(0.0);
     for (var i = lane; i < CV; i += WG) {

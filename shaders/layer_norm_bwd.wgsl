@@ -1,5 +1,5 @@
 // dx = rstd (g - mean(g) - xhat mean(g xhat)) over a row, a workgroup a row; ACCUM: dx += ...
-// g = dy, dy gamma or dy (1 + scale) by MODE, as in layer_norm.
+// g = dy, dy gamma or dy (1 + scale) by MODE, as in layer_norm; without CENTRED there is no mean(g).
 #import flat
 #import element
 #import workgroup_sum
@@ -60,14 +60,22 @@ fn main(
     }
     let base = row * CV;
     let stat = stats[row];
+#if CENTRED
     var plain = Element(0.0);
+#endif
     var with_xhat = Element(0.0);
     for (var i = lane; i < CV; i += WG) {
         let g = upstream(row, i);
+#if CENTRED
         plain += g;
+#endif
         with_xhat += g * ((x[base + i] - Element(stat.x)) * stat.y);
     }
+#if CENTRED
     let mean_g = workgroup_sum(total(plain), lane) / f32(CHANNELS);
+#else
+    let mean_g = 0.0;
+#endif
     let mean_g_xhat = workgroup_sum(total(with_xhat), lane) / f32(CHANNELS);
     for (var i = lane; i < CV; i += WG) {
         let xhat = (x[base + i] - Element(stat.x)) * stat.y;

@@ -31,7 +31,12 @@ pub(super) const DIFFUSION: &[Fault] = &[
     ),
     fault("times forgotten", &"sample_losses", "f32(time[own])", "0.0"),
     fault("the mean, not its square", &"loss_history", "NEW * loss * loss", "NEW * loss"),
-    fault("last sample first", &"loss_history", "losses[BATCH + b]", "losses[2u * BATCH - 1u - b]"),
+    fault(
+        "last sample first",
+        &"loss_history",
+        "for (var b = 0u; b < BATCH; b++) {",
+        "for (var c = 0u; c < BATCH; c++) { let b = BATCH - 1u - c;",
+    ),
     fault("draws not counted", &"loss_history", "n += 1.0;", ""),
     fault("learned of a step not taken", &"loss_history", "|| !(ctl[1] > 0.0)", ""),
     fault("always the truth", &"corrupt_tokens", "u < alpha)", "u < 2.0)"),

@@ -255,6 +255,11 @@ fn whole_denoiser() {
     let mut g = trained(Tiny::Denoiser, SAMPLES, &[("nats_per_token", 1.0)]);
     g.step = StepScalars { seed_lo: 9, sample_base: BATCH as u32, ..StepScalars::default() };
     g.compare("denoiser", &g.gradients(), 8);
+    for tiny in [Tiny::Modern, Tiny::VqDiffusion] {
+        let mut g = trained(tiny, SAMPLES, &[("nats_per_token", 1.0)]);
+        g.step = StepScalars { seed_lo: 9, sample_base: BATCH as u32, ..StepScalars::default() };
+        g.compare(&format!("{tiny:?}"), &g.gradients(), 8);
+    }
 }
 
 /// The whole KL-VAE: with the noise of a step fixed by its counter the loss is a smooth function of

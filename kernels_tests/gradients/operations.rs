@@ -98,6 +98,70 @@ fn layer_norm() {
 }
 
 #[test]
+fn rms_norm() {
+    for x in [[3, 2, 5], [1, 7, 8], [2, 1, 6], [2, 41, 3]] {
+        prove("rms_norm", &format!("plain {x:?}"), |g| {
+            let input = g.leaf(&x)?;
+            Ok((vec![input], ops::rms_norm(&mut g.tape, input, 1e-3)?))
+        });
+        prove("rms_norm", &format!("affine {x:?}"), |g| {
+            let input = g.leaf(&x)?;
+            let (gamma, beta) = (g.param(&[x[2]])?, g.param(&[x[2]])?);
+            let y = ops::rms_norm_affine(&mut g.tape, input, gamma, beta, 1e-3)?;
+            Ok((vec![input], y))
+        });
+        prove("rms_norm", &format!("modulated {x:?}"), |g| {
+            let input = g.leaf(&x)?;
+            let m = g.leaf(&[x[0], 2 * x[2]])?;
+            let y = ops::rms_norm_modulated(&mut g.tape, input, m, 1e-3)?;
+            Ok((vec![input, m], y))
+        });
+    }
+}
+
+#[test]
+fn add_gated() {
+    for x in [[3, 2, 5], [1, 7, 8], [2, 1, 6], [2, 41, 3]] {
+        prove("add_gated", &format!("{x:?}"), |g| {
+            let (a, h) = (g.leaf(&x)?, g.leaf(&x)?);
+            let gate = g.leaf(&[x[0], x[2]])?;
+            Ok((vec![a, gate, h], ops::add_gated(&mut g.tape, a, gate, h)?))
+        });
+        prove("add_gated", &format!("{x:?} of its own function"), |g| {
+            let a = g.leaf(&x)?;
+            let h = ops::activation(&mut g.tape, a, Activation::Silu)?;
+            let gate = g.leaf(&[x[0], x[2]])?;
+            Ok((vec![gate], ops::add_gated(&mut g.tape, a, gate, h)?))
+        });
+    }
+    let mut g = Graph::new(3);
+    let (x, gate) = (g.leaf(&[2, 3, 4]), g.leaf(&[4, 4]));
+    let (Ok(x), Ok(gate)) = (x, gate) else { panic!("leaves") };
+    assert!(ops::add_gated(&mut g.tape, x, gate, x).is_err(), "gates of 4 samples for 2");
+}
+
+#[test]
+fn rotary() {
+    for (batch, length, heads, d) in [(1, 1, 1, 4), (2, 3, 2, 4), (1, 5, 1, 8), (2, 7, 3, 12)] {
+        let label = format!("b={batch} length={length} heads={heads} d={d}");
+        prove("rotary", &label, |g| {
+            let x = g.leaf(&[batch, length, heads * d])?;
+            let angles = g.constant(&[length, d])?;
+            Ok((vec![x], ops::rotary(&mut g.tape, x, angles)?))
+        });
+    }
+    let mut g = Graph::new(3);
+    let (x, learned) = (g.leaf(&[2, 3, 12]), g.leaf(&[3, 4]));
+    let (Ok(x), Ok(learned)) = (x, learned) else { panic!("leaves") };
+    let error = ops::rotary(&mut g.tape, x, learned).expect_err("angles with a gradient");
+    assert!(error.to_string().contains("detach"), "{error}");
+    for bad in [[3, 6], [4, 4], [3, 8]] {
+        let angles = g.constant(&bad).unwrap_or_else(|e| panic!("{e}"));
+        assert!(ops::rotary(&mut g.tape, x, angles).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
 fn attention() {
     for (batch, lq, lk, heads, d) in [(2, 3, 5, 2, 3), (1, 7, 2, 1, 4), (1, 4, 9, 3, 2)] {
         let label = format!("b={batch} lq={lq} lk={lk} heads={heads} d={d}");

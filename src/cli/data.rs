@@ -1,4 +1,4 @@
-//! `vqforge data info|synth|convert`
+//! `vqforge data info|synth|convert|embed`
 
 use super::common::{simulate, tell};
 use std::path::{Path, PathBuf};
@@ -24,6 +24,8 @@ pub enum Command {
     Synth(Synth),
     /// Signals, spectrograms or pictures into one npz file of ready images
     Convert(Convert),
+    /// Texts to vectors of a CLIP text encoder, for data.embeddings
+    Embed(super::embed::Embed),
 }
 
 #[derive(Debug, clap::Args)]
@@ -77,6 +79,7 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Info { path, json } => info(path, *json),
         Command::Synth(args) => synth(args),
         Command::Convert(args) => convert(args),
+        Command::Embed(args) => super::embed::run(args),
     }
 }
 

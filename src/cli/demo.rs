@@ -3,7 +3,7 @@
 
 use super::begin::{Origin, begin};
 use super::common::{DeviceArgs, material, preparing};
-use super::{sample, train};
+use super::{opened, train};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vqforge::config::Config;
@@ -134,7 +134,7 @@ impl Demo<'_> {
         let data = &self.data.images;
         let classes = data.classes();
         let batch = classes * SHOWN;
-        let mut opened = sample::open(run, batch, &self.args.device, &mut Console::new(true))?;
+        let mut opened = opened::open(run, batch, &self.args.device, &mut Console::new(true))?;
         let labels: Vec<u32> = (0..batch).map(|i| (i % classes) as u32).collect();
         let mut images = vec![];
         let rounds = times(JUDGED, self.args.scale.min(1.0)).div_ceil(SHOWN).max(1);

@@ -2,8 +2,7 @@
 
 use super::common::{DeviceArgs, folder, material};
 use super::protocol::write_json;
-use super::sample;
-use super::train::TOKENIZER;
+use super::{opened, sample};
 use std::path::PathBuf;
 use vqforge::config::Config;
 use vqforge::data::write::to_u8;
@@ -14,7 +13,7 @@ use vqforge::metrics::generation::evaluation::Sampling;
 use vqforge::metrics::generation::{Circumstances, Evaluation, Pair};
 use vqforge::report::{Colormap, Grid as Sheet, Raster, write_png};
 use vqforge::train::appraise::{Judge, fitting};
-use vqforge::train::codes::Tokenizer;
+use vqforge::train::codes::{TOKENIZER, Tokenizer};
 use vqforge::train::generate::Request;
 use vqforge::train::{Console, Material, Snapshot};
 
@@ -158,7 +157,7 @@ fn open(args: &Args) -> Result<Subject> {
 fn generate(args: &Args, sampler: Sampler, console: &mut Console) -> Result<(Dataset, Sampling)> {
     let n = args.n as usize;
     let batch = n.min(sample::BATCH);
-    let mut opened = sample::open(&args.run, batch, &args.device, &mut Console::new(true))?;
+    let mut opened = opened::open(&args.run, batch, &args.device, &mut Console::new(true))?;
     let classes = opened.grid.classes;
     let steps = args.steps.map_or(opened.generator.default_steps(sampler), |steps| steps as usize);
     let labels: Vec<u32> = (0..n).map(|i| (i % classes.max(1)) as u32).collect();

@@ -1,9 +1,9 @@
 //! `train diffusion` and `sample` where the process is Gaussian: latents take the place of codes.
 
 use super::common::{DeviceArgs, material, preparing};
+use super::opened::{Opened, parse};
 use super::resume::Start;
-use super::sample::{Opened, parse};
-use super::train::{Common, TOKENIZER, finish, open_tokenizer, seen_as_by};
+use super::train::{Common, finish, open_tokenizer, seen_as_by};
 use std::path::Path;
 use vqforge::config::Config;
 use vqforge::device::tuner::Table;
@@ -13,7 +13,7 @@ use vqforge::model::denoiser::Grid;
 use vqforge::model::denoiser::continuous::{LatentGrid, TIME_FEATURES, velocity};
 use vqforge::plan::{ParamTable, Store};
 use vqforge::tape::Tape;
-use vqforge::train::codes::Tokenizer;
+use vqforge::train::codes::{TOKENIZER, Tokenizer};
 use vqforge::train::gaussian::{GaussianJob, LatentGenerator};
 use vqforge::train::latents::{self, STANDARD, Standard};
 use vqforge::train::maker::Maker;
@@ -98,10 +98,11 @@ pub fn open(
     Ok(Opened {
         store,
         generator: Maker::Latents(Box::new(generator)),
-        grid: Grid { rows, cols, codes, classes, times: 0 },
+        grid: Grid { rows, cols, codes, classes, times: 0, context: None },
         class_names: parse(snapshot, "class_names")?,
         shape: [rows * r, places * r, model.out_channels],
         provenance: tokenizer.provenance()?,
         tokenizer,
+        conditioning: config.denoiser.conditioning,
     })
 }

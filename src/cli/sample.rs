@@ -2,25 +2,15 @@
 
 use super::common::{DeviceArgs, folder};
 use super::inpaint::{Given, Region, region};
-use super::latents;
-use super::train::TOKENIZER;
-use std::path::{Path, PathBuf};
-use vqforge::config::{Config, Process};
+use super::opened::{Followed, Opened, open};
+use std::path::PathBuf;
 use vqforge::data::Dataset;
-use vqforge::data::provenance::Provenance;
 use vqforge::data::write::{to_u8, write_npy, write_npz};
-use vqforge::diffusion::Corruption;
 use vqforge::diffusion::sampler::{GuidanceSchedule, Pace, Sampler};
 use vqforge::error::{Error, Result};
-use vqforge::model::denoiser::Grid;
-use vqforge::model::{Scope, denoiser};
-use vqforge::plan::{ParamTable, Store, Weights};
 use vqforge::report::{ClassFolders, Colormap, Grid as Sheet, Raster, write_png};
-use vqforge::tape::Tape;
-use vqforge::train::codes::Tokenizer;
-use vqforge::train::generate::{Generator, Request};
-use vqforge::train::maker::Maker;
-use vqforge::train::{Console, Snapshot};
+use vqforge::train::Console;
+use vqforge::train::generate::Request;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -76,6 +66,8 @@ pub struct Args {
     /// Also write every sample as a PNG file of its own: OUT/CLASS/00000.png
     #[arg(long)]
     folders: bool,
+    #[command(flatten)]
+    followed: Followed,
     /// Also write samples_db.npy, the samples in decibels, where the training data were spectrograms
     /// whose scale is known
     #[arg(long)]
@@ -93,57 +85,6 @@ pub const BATCH: usize = 32;
 const SHOWN: usize = 256;
 /// and pixels of all samples in it, before each is drawn as four.
 const SHOWN_PIXELS: usize = 1 << 23;
-
-/// A diffusion run opened for sampling.
-pub struct Opened {
-    pub store: Store,
-    pub generator: Maker,
-    pub grid: Grid,
-    pub class_names: Vec<String>,
-    pub tokenizer: Tokenizer,
-    pub shape: [usize; 3],
-    /// How the pixels of the training images came to be, where the tokenizer knows.
-    pub provenance: Option<Provenance>,
-}
-
-/// Opens the best checkpoint of a diffusion run for batches of `n` samples.
-pub fn open(run: &Path, n: usize, device: &DeviceArgs, console: &mut Console) -> Result<Opened> {
-    let snapshot = Snapshot::load_best(run)?;
-    if snapshot.meta("kind")? != "diffusion" {
-        return Err(Error::usage(format!("{} is a {} run", run.display(), snapshot.meta("kind")?))
-            .help("sample from the run folder of `vqforge train diffusion`"));
-    }
-    let config = Config::parse("checkpoint", snapshot.meta("config")?, &[])?;
-    if config.diffusion.process == Process::Gaussian {
-        return latents::open(run, &snapshot, &config, n, device, console);
-    }
-    let tokenizer = Tokenizer::from_snapshot(Snapshot::load(&run.join(TOKENIZER))?)?;
-    let parsed: [usize; 4] = parse(&snapshot, "grid")?;
-    let [rows, cols, codes, classes] = parsed;
-    let times = Corruption::new(&config.diffusion, codes)?.times();
-    let grid = Grid { rows, cols, codes, classes, times };
-    let class_names: Vec<String> = parse(&snapshot, "class_names")?;
-    // Registers the parameters; the generator records its own tape against them.
-    let (mut tape, mut table) = (Tape::new(), ParamTable::default());
-    let mut s = Scope::new(&mut tape, &mut table);
-    let tokens = s.tape.input_idx("tokens", &[grid.tokens()])?;
-    let class = s.tape.input_idx("class", &[1])?;
-    denoiser::logits(&mut s, &config.denoiser, grid, 1, tokens, class)?;
-    let mut store = Store::new(device.announce(console)?, table, 0)?;
-    snapshot.restore(&mut store)?;
-    let weights = if config.train.ema_decay > 0.0 { Weights::Average } else { Weights::Current };
-    let second = device.open(None, console)?;
-    let generator = Generator::new(&config, grid, n, weights, &tokenizer, second)?;
-    let r = tokenizer.config.model.reduction();
-    let shape = [rows * r, cols / tokenizer.heads() * r, tokenizer.config.model.out_channels];
-    let (generator, provenance) = (Maker::Tokens(generator), tokenizer.provenance()?);
-    Ok(Opened { store, generator, grid, class_names, tokenizer, shape, provenance })
-}
-
-pub(super) fn parse<T: serde::de::DeserializeOwned>(snapshot: &Snapshot, key: &str) -> Result<T> {
-    serde_json::from_str(snapshot.meta(key)?)
-        .map_err(|e| Error::disk(format!("the checkpoint's {key} cannot be read")).why(e))
-}
 
 pub fn run(args: &Args) -> Result<()> {
     let sampler = Sampler::parse(&args.sampler)?;
@@ -173,6 +114,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
         _ => None,
     };
+    let embeddings = args.followed.embeddings(&args.run, &opened, &args.device, &mut console)?;
     // The class that is asked for, that of the image, or all in turn.
     let label = |i: usize| {
         let own = given.as_ref().and_then(|g| g.label(i)).filter(|&l| l < count);
@@ -218,6 +160,10 @@ pub fn run(args: &Args) -> Result<()> {
             seed: args.seed,
             first: first as u64,
         };
+        if let Some(embeddings) = &embeddings {
+            let rows = (first..first + batch).flat_map(|i| embeddings.row(i % embeddings.n));
+            opened.generator.condition_on(rows.copied().collect());
+        }
         let (generator, store) = (&mut opened.generator, &mut opened.store);
         let made = match places {
             Some(places) => generator.generate_wide(store, &classes, places, &how)?.1,

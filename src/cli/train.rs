@@ -7,13 +7,13 @@ use super::{latents, tuning};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use vqforge::config::{Bottleneck, Config, Process};
-use vqforge::data::{Dataset, Scale};
+use vqforge::data::{Dataset, Embeddings, Scale};
 use vqforge::device::tuner::Table;
 use vqforge::error::{Error, Kind, Result};
 use vqforge::metrics::collapse::arguments;
 use vqforge::tape::Precision;
 use vqforge::train::autoencoder::AutoencoderJob;
-use vqforge::train::codes::{self, Tokenizer};
+use vqforge::train::codes::{self, TOKENIZER, Tokenizer};
 use vqforge::train::diffusion::DiffusionJob;
 use vqforge::train::session::resume_command;
 use vqforge::train::{
@@ -76,8 +76,6 @@ pub struct Common {
     pub(super) device: DeviceArgs,
 }
 
-/// The tokenizer's copy in the run folder of a diffusion.
-pub const TOKENIZER: &str = "tokenizer.safetensors";
 pub const CODES: &str = "codes.safetensors";
 
 pub fn run(command: &Command) -> Result<()> {
@@ -181,6 +179,7 @@ fn diffusion(args: &Common, tokenizer: Option<&Path>, console: &mut Console) -> 
     let device = args.device.announce_with(start.choices.as_ref(), console)?;
     let scale = seen_as_by(&tokenizer, &mut start.config, console)?;
     let data = material(&start.config, &start.data, scale, console)?;
+    let embeddings = embeddings(&start, data.images.n, console)?;
     let (arguments, own, screen) = (args.device.clone(), start.choices.clone(), console.clone());
     let open = move || arguments.open(own.as_ref(), &screen);
     let cache = start.folder.as_ref().map(|f| f.file(CODES));
@@ -202,8 +201,20 @@ fn diffusion(args: &Common, tokenizer: Option<&Path>, console: &mut Console) -> 
     let (mine, numbers) = (tokenizer.clone(), codes.clone());
     let config = start.config.clone();
     let mut job = DiffusionJob::new(config, data.clone(), mine, numbers, Box::new(open))?;
+    if let Some(embeddings) = embeddings {
+        job = job.with_embeddings(embeddings)?;
+    }
     let session = job.session(device, None, &mut preparing(console))?;
     finish(args, start, args.pause(), &data, session, &mut job, &mut keep, console).map(drop)
+}
+
+/// The embedding of every image, where the settings name some.
+fn embeddings(start: &Start, images: usize, console: &mut Console) -> Result<Option<Embeddings>> {
+    let Some(setting) = &start.config.data.embeddings else { return Ok(None) };
+    let embeddings = Embeddings::of_data(setting, Path::new(&start.data))?.for_images(images)?;
+    let (tokens, width) = (embeddings.tokens, embeddings.width);
+    console.line(&format!("embeddings {setting}: {tokens} x {width} numbers an image"));
+    Ok(Some(embeddings))
 }
 
 /// Leaves in the folder of a diffusion what it was made from.

@@ -1,10 +1,10 @@
 //! The ranges of all settings and what they demand of each other.
 
 use super::data::{Data, SplitBy, SplitTable};
-use super::denoiser::Denoiser;
 use super::diffusion::{Diffusion, Process, Weighting};
 use super::quantiser::Quantiser;
 use super::sections::{Bottleneck, Config, Family, Model, Train};
+use crate::data::embeddings::IN_DATA;
 
 /// A value out of bounds: which key, why, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,10 +26,16 @@ pub fn check(config: &Config) -> Checked {
     codes.map_or(Ok(()), |quantiser| quantiser.check(&config.model))?;
     config.kl.check()?;
     config.loss.check()?;
-    denoiser(&config.denoiser)?;
+    config.denoiser.check(config.diffusion.process)?;
     diffusion(&config.diffusion)?;
     train(&config.train)?;
     data(&config.data)?;
+    demand(
+        config.data.embeddings.is_none() || config.diffusion.process != Process::Gaussian,
+        "data.embeddings",
+        "diffusion of latents follows classes alone".into(),
+        "leave the key out, or set diffusion.process to another than gaussian",
+    )?;
     real("checkpoint.every", config.checkpoint.every, Bounds::Closed(0.0, 86_400.0))?;
     whole("checkpoint.keep", config.checkpoint.keep as u64, 0, 1000)
 }
@@ -98,20 +104,6 @@ pub fn model(m: &Model) -> Checked {
         "diffusers' AutoencoderKL has one number for both: make them equal",
     )?;
     real("model.commitment_cost", m.commitment_cost, Bounds::Closed(0.0, 100.0))
-}
-
-fn denoiser(d: &Denoiser) -> Checked {
-    whole("denoiser.layers", d.layers as u64, 1, 64)?;
-    whole("denoiser.width", d.width as u64, 1, 8192)?;
-    whole("denoiser.heads", d.heads as u64, 1, 64)?;
-    demand(
-        d.width.is_multiple_of(d.heads),
-        "denoiser.heads",
-        format!("{} heads do not divide the width {}", d.heads, d.width),
-        "change denoiser.heads or denoiser.width",
-    )?;
-    whole("denoiser.mlp_ratio", d.mlp_ratio as u64, 1, 16)?;
-    real("denoiser.class_drop", d.class_drop, Bounds::HalfOpen(0.0, 1.0))
 }
 
 fn diffusion(d: &Diffusion) -> Checked {
@@ -216,6 +208,12 @@ fn data(d: &Data) -> Checked {
     for &side in &d.size {
         whole("data.size", side as u64, 1, 8192)?;
     }
+    demand(
+        d.embeddings.as_ref().is_none_or(|e| !["", IN_DATA].contains(&e.as_str())),
+        "data.embeddings",
+        "an empty name".into(),
+        "name a file, or an array of the data as npz:NAME",
+    )?;
     real("data.clip_db", d.clip_db, Bounds::OpenClosed(0.0, 400.0))?;
     for percent in d.percentiles {
         real("data.percentiles", percent, Bounds::Closed(0.0, 100.0))?;

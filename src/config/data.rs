@@ -39,6 +39,10 @@ pub struct Data {
     pub signal: Option<Signal>,
     /// Random changes of training images.
     pub augment: Augment,
+    /// What a diffusion is conditioned on beside the class: a file with an embedding of each image, or
+    /// `npz:NAME`, an array of the data's own archive; none: on the class alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embeddings: Option<String>,
 }
 
 impl Default for Data {
@@ -54,6 +58,7 @@ impl Default for Data {
             synth: Synth::default(),
             signal: None,
             augment: Augment::default(),
+            embeddings: None,
         }
     }
 }

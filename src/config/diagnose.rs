@@ -185,6 +185,7 @@ pub fn every_key() -> Vec<String> {
         seed: Some(0),
     };
     config.diffusion.importance = Some(false);
+    config.data.embeddings = Some(String::new());
     let mut keys = Vec::new();
     if let Ok(table) = toml::Table::try_from(&config) {
         walk(&table, "", &mut keys);

@@ -54,7 +54,7 @@ impl Override {
         let parsed = value.parse::<Value>().or_else(|e| {
             // Shells eat quotes: `--set quantiser.kind=ema` means the string.
             let first = value.chars().next().is_some_and(|c| c.is_ascii_alphabetic());
-            let word = value.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+            let word = value.chars().all(|c| c.is_ascii_alphanumeric() || "_-./:".contains(c));
             if first && word {
                 return Ok(Value::String(value.into()));
             }

@@ -9,6 +9,7 @@ pub mod atomic;
 pub mod batches;
 pub mod convert;
 pub mod decolor;
+pub mod embeddings;
 pub mod folder;
 pub mod header;
 pub mod holdings;
@@ -43,6 +44,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 pub use batches::BatchOrder;
+pub use embeddings::Embeddings;
 pub use labels::LabelChoice;
 pub use norm::{Norm, Scale, Unit};
 pub use npz::Member;

@@ -204,10 +204,21 @@ pub fn read_npz(path: &Path) -> Result<Raw> {
 
 /// All members that can be read, in file order; and why others were skipped.
 pub fn read_arrays(path: &Path) -> Result<(Vec<Named>, Vec<String>)> {
+    read_arrays_where(path, |_| true)
+}
+
+/// As [`read_arrays`], of the names that are wanted; others are not even decompressed.
+pub fn read_arrays_where(
+    path: &Path,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<(Vec<Named>, Vec<String>)> {
     let (mut zip, mut budget) = open_zip(path)?;
     let (mut found, mut skipped) = (Vec::new(), Vec::new());
     for index in 0..zip.len() {
         let (name, header) = read_member_header(&mut zip, index, &mut budget);
+        if !wanted(&name) {
+            continue;
+        }
         let node = header.and_then(|header| {
             let member = zip.by_index(index).map_err(|e| e.to_string())?;
             read_npy_array(&header, skip_header(member)?)

@@ -2,6 +2,9 @@
 
 mod config;
 pub mod diffusers;
+pub mod pipeline;
 pub mod runs;
 #[cfg(test)]
 mod tests;
+pub mod text;
+mod weights;

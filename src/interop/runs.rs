@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The `config.json` that a run was imported with: it keeps what only pipelines want to know.
-const ORIGIN: &str = "diffusers.json";
+pub(super) const ORIGIN: &str = "diffusers.json";
 
 /// Writes the best checkpoint of a run as a folder that `from_pretrained` reads.
 ///
@@ -60,17 +60,19 @@ pub fn import(folder: &Path, run: &Path, sets: &[String]) -> Result<PathBuf> {
     Ok(made.path().to_path_buf())
 }
 
+/// A name for the run of a folder.
+pub(super) fn name(folder: &Path) -> String {
+    let text = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let name: String = text.chars().map(|c| if plain(c) { c } else { '-' }).take(64).collect();
+    if name.contains(char::is_alphanumeric) { name } else { "imported".into() }
+}
+
 /// The settings of a run of `model`.
-fn settings(model: &Autoencoder, folder: &Path, sets: &[String]) -> Result<Config> {
-    let name = |path: &Path| {
-        let text = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        text.chars().map(|c| if plain(c) { c } else { '-' }).take(64).collect::<String>()
-    };
-    let name = Some(name(folder)).filter(|n| n.contains(char::is_alphanumeric));
+pub(super) fn settings(model: &Autoencoder, folder: &Path, sets: &[String]) -> Result<Config> {
     let quantiser = Quantiser { kind: QuantiserKind::Gradient, ..Quantiser::default() };
-    let name = name.unwrap_or_else(|| "imported".into());
-    let base = Config { name, model: model.model.clone(), quantiser, ..Config::default() };
+    let base =
+        Config { name: name(folder), model: model.model.clone(), quantiser, ..Config::default() };
     let config = Config::parse("config.json", &base.to_toml()?, sets)?;
     let commitment_cost = base.model.commitment_cost;
     if (Model { commitment_cost, ..config.model.clone() }) != base.model {
@@ -91,7 +93,7 @@ fn settings(model: &Autoencoder, folder: &Path, sets: &[String]) -> Result<Confi
 
 /// What a run of `config` would have saved before its first step, with the weights of `model`. It counts
 /// as step 1: step 0 would fit the codebook anew.
-fn first_checkpoint(model: &Autoencoder, config: &Config) -> Result<Snapshot> {
+pub(super) fn first_checkpoint(model: &Autoencoder, config: &Config) -> Result<Snapshot> {
     // States and parameters do not depend on the images: black ones of the smallest size do.
     let mut small = config.clone();
     small.train.batch = config.train.lanes.max(1);

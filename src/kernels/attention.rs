@@ -109,9 +109,13 @@ impl AttentionShape {
 
 /// y = softmax(scale q k') v per head, and lse = log sum exp(scale q k') per query.
 /// Bindings: q, k, v, y [batch, lq, heads * d], lse [batch, heads, lq].
+///
+/// `causal`: query i sees keys up to i + lk - lq, the last one all of them; lq <= lk. There is no backward
+/// pass for that: it is for encoders that are not trained.
 #[derive(Debug, Clone)]
 pub struct Attention {
     pub shape: AttentionShape,
+    pub causal: bool,
 }
 
 impl Attention {
@@ -132,6 +136,7 @@ impl Attention {
             for head in 0..s.heads {
                 for i in 0..s.lq {
                     let query = s.query(b, head, i);
+                    scores.resize(if self.causal { s.lk - s.lq + i + 1 } else { s.lk }, T::zero());
                     for (j, score) in scores.iter_mut().enumerate() {
                         let mut dot = T::zero();
                         for x in 0..s.d {
@@ -166,7 +171,9 @@ impl Kernel for Attention {
         include_str!("../../shaders/attention.wgsl")
     }
     fn consts(&self) -> Vec<Const> {
-        self.shape.consts(Pass::Forward)
+        let mut consts = self.shape.consts(Pass::Forward);
+        consts.push(flag("CAUSAL", self.causal));
+        consts
     }
     fn dims(&self) -> Vec<u32> {
         self.shape.dims()
@@ -182,6 +189,9 @@ impl Kernel for Attention {
         self.shape.grid(self.shape.lq)
     }
     fn variants(&self, caps: &Caps) -> Vec<Arc<dyn Kernel>> {
+        if self.causal {
+            return vec![];
+        }
         let s = &self.shape;
         let lanes = Lanes {
             pass: Pass::Forward,
@@ -197,6 +207,10 @@ impl Kernel for Attention {
         Cost { flops: 4 * self.shape.products(), bytes: 4 * words as u64 }
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
+        if self.causal {
+            // Once a text: never hot.
+            return self.naive(io);
+        }
         let [Bind::In(q), Bind::In(k), Bind::In(v), Bind::Out(y), Bind::Out(lse), ..] =
             &mut io.binds
         else {
@@ -239,11 +253,20 @@ pub fn cases() -> Vec<Case> {
             let tokens = Fill::Normal { mean: 0.0, std };
             vec![tokens.clone(), tokens, Fill::normal(), Fill::Poison, Fill::Poison]
         };
-        cases.push(Case::new(label(&shape), Attention { shape: shape.clone() }, fills(1.0)));
+        cases.push(Case::new(
+            label(&shape),
+            Attention { shape: shape.clone(), causal: false },
+            fills(1.0),
+        ));
         // Scores in the tens: one key takes nearly everything, and the maximum moves often.
         if i % 3 == 2 {
             let name = format!("{} peaky", label(&shape));
-            cases.push(Case::new(name, Attention { shape }, fills(4.0)));
+            let kernel = Attention { shape: shape.clone(), causal: false };
+            cases.push(Case::new(name, kernel, fills(4.0)));
+        }
+        if shape.lq <= shape.lk {
+            let name = format!("{} causal", label(&shape));
+            cases.push(Case::new(name, Attention { shape, causal: true }, fills(1.0)));
         }
     }
     cases

@@ -1,5 +1,5 @@
-//! Layer norm (Ba, Kiros & Hinton 2016) over rows, plain, affine, or modulated per sample (the
-//! adaptive layer norm of diffusion transformers).
+//! Layer norm (Ba, Kiros & Hinton 2016) and root-mean-square norm (Zhang & Sennrich 2019) over rows,
+//! plain, affine, or modulated per sample (the adaptive norms of diffusion transformers).
 
 use super::cpu::blocks::rows_per_block;
 use super::cpu::math::vectorised;
@@ -38,8 +38,10 @@ impl NormMode {
 pub struct LayerNormShape {
     pub rows: usize,
     pub c: usize,
-    /// Added to the biased variance.
+    /// Added to the biased variance, or to the mean of squares.
     pub eps: f32,
+    /// The mean is taken off first; without, this is the root-mean-square norm, whose mean counts as 0.
+    pub centred: bool,
     pub mode: NormMode,
 }
 
@@ -77,7 +79,8 @@ impl LayerNormShape {
     }
 }
 
-/// Bindings: x, then gamma, beta (affine) or m (modulate), y, stats [rows, 2] = (mean, rstd).
+/// Bindings: x, then gamma, beta (affine) or m (modulate), y, stats [rows, 2] = (mean, rstd), the mean 0
+/// where rows are not centred.
 #[derive(Debug, Clone)]
 pub struct LayerNorm {
     pub shape: LayerNormShape,
@@ -106,7 +109,10 @@ impl LayerNorm {
             for i in 0..c {
                 sum += x[row * c + i];
             }
-            let mean = sum / T::of(c as f64);
+            let mean = match self.shape.centred {
+                true => sum / T::of(c as f64),
+                false => T::zero(),
+            };
             let mut squares = T::zero();
             for i in 0..c {
                 squares += (x[row * c + i] - mean) * (x[row * c + i] - mean);
@@ -140,6 +146,7 @@ impl Kernel for LayerNorm {
         vec![
             flag("VEC4", self.shape.lanes() == 4),
             int("MODE", self.shape.mode.index()),
+            flag("CENTRED", self.shape.centred),
             int("CHANNELS", self.shape.c),
             int("WG", self.shape.workgroup()),
             float("EPS", self.shape.eps),
@@ -171,7 +178,7 @@ impl Kernel for LayerNorm {
         subgroup::offer(self, caps)
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
-        let LayerNormShape { c, eps, mode, .. } = self.shape;
+        let LayerNormShape { c, eps, mode, centred, .. } = self.shape;
         let (x, factors, y, stats) = self.split(io);
         let block = rows_per_block(c);
         let outputs = y.par_chunks_mut(block * c).zip(stats.par_chunks_mut(block * 2));
@@ -181,7 +188,7 @@ impl Kernel for LayerNorm {
                 || {
                     let rows = x.chunks_exact(c).zip(y.chunks_exact_mut(c));
                     for (r, ((x, y), stat)) in rows.zip(stats.chunks_exact_mut(2)).enumerate() {
-                        let (mean, rstd) = row_stats(x, eps);
+                        let (mean, rstd) = row_stats(x, eps, centred);
                         (stat[0], stat[1]) = (mean, rstd);
                         match mode {
                             NormMode::Plain => {
@@ -212,11 +219,12 @@ impl Kernel for LayerNorm {
     naive_forms!();
 }
 
-/// Mean and 1 / sqrt(variance + eps) of a row, the mean relative to the first element.
+/// Mean and 1 / sqrt(variance + eps) of a row, the mean relative to the first element; or 0 and
+/// 1 / sqrt(mean of squares + eps).
 #[inline(always)]
-fn row_stats(x: &[f32], eps: f32) -> (f32, f32) {
+fn row_stats(x: &[f32], eps: f32, centred: bool) -> (f32, f32) {
     let (anchor, count) = (x[0], x.len() as f32);
-    let mean = anchor + sum(x, |v| v - anchor) / count;
+    let mean = if centred { anchor + sum(x, |v| v - anchor) / count } else { 0.0 };
     let variance = sum(x, |v| (v - mean) * (v - mean)) / count;
     (mean, 1.0 / (variance + eps).sqrt())
 }
@@ -230,14 +238,17 @@ pub(super) fn shapes() -> Vec<LayerNormShape> {
     for (samples, rows_per_sample, c) in SHAPES {
         let rows = samples * rows_per_sample;
         for mode in [NormMode::Plain, NormMode::Affine, NormMode::Modulate { rows_per_sample }] {
-            shapes.push(LayerNormShape { rows, c, eps: 1e-5, mode });
+            for centred in [true, false] {
+                shapes.push(LayerNormShape { rows, c, eps: 1e-5, centred, mode });
+            }
         }
     }
     shapes
 }
 
 pub(super) fn label(s: &LayerNormShape) -> String {
-    format!("rows={} c={} {:?}", s.rows, s.c, s.mode)
+    let kind = if s.centred { "" } else { " rms" };
+    format!("rows={} c={} {:?}{kind}", s.rows, s.c, s.mode)
 }
 
 pub fn cases() -> Vec<Case> {

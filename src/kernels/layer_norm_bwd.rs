@@ -13,7 +13,8 @@ use rayon::prelude::*;
 use std::cell::RefCell;
 use std::sync::Arc;
 
-/// dx = rstd (g - mean(g) - xhat mean(g xhat)) with g = dy, gamma dy or (1 + scale) dy.
+/// dx = rstd (g - mean(g) - xhat mean(g xhat)) with g = dy, gamma dy or (1 + scale) dy; without mean(g)
+/// where rows are not centred.
 /// Bindings: x, stats, then gamma (affine) or m (modulate), dy, dx.
 #[derive(Debug, Clone)]
 pub struct LayerNormBwd {
@@ -56,7 +57,11 @@ impl LayerNormBwd {
                 plain += g(i);
                 with_xhat += g(i) * xhat(i);
             }
-            let (mean_g, mean_g_xhat) = (plain / T::of(c as f64), with_xhat / T::of(c as f64));
+            let mean_g = match self.shape.centred {
+                true => plain / T::of(c as f64),
+                false => T::zero(),
+            };
+            let mean_g_xhat = with_xhat / T::of(c as f64);
             for i in 0..c {
                 let d = rstd * (g(i) - mean_g - xhat(i) * mean_g_xhat);
                 dx[row * c + i] = if self.accum { dx[row * c + i] + d } else { d };
@@ -76,6 +81,7 @@ impl Kernel for LayerNormBwd {
         vec![
             flag("VEC4", self.shape.lanes() == 4),
             int("MODE", self.shape.mode.index()),
+            flag("CENTRED", self.shape.centred),
             int("CHANNELS", self.shape.c),
             int("WG", self.shape.workgroup()),
             flag("ACCUM", self.accum),
@@ -113,7 +119,7 @@ impl Kernel for LayerNormBwd {
         subgroup::offer(self, caps)
     }
     fn cpu(&self, io: &mut Io<'_, f32>) {
-        let LayerNormShape { c, mode, .. } = self.shape;
+        let LayerNormShape { c, mode, centred, .. } = self.shape;
         let accum = self.accum;
         let (x, stats, factor, dy, dx) = self.split(io);
         let block = rows_per_block(c);
@@ -135,9 +141,9 @@ impl Kernel for LayerNormBwd {
                             }
                             let stat = (stats[2 * row], stats[2 * row + 1]);
                             if accum {
-                                row_gradient(x, g, stat, dx, |dx, d| dx + d);
+                                row_gradient(x, g, stat, centred, dx, |dx, d| dx + d);
                             } else {
-                                row_gradient(x, g, stat, dx, |_, d| d);
+                                row_gradient(x, g, stat, centred, dx, |_, d| d);
                             }
                         }
                     },
@@ -165,11 +171,12 @@ fn row_gradient(
     x: &[f32],
     g: &[f32],
     (mean, rstd): (f32, f32),
+    centred: bool,
     dx: &mut [f32],
     store: impl Fn(f32, f32) -> f32,
 ) {
     let count = x.len() as f32;
-    let mean_g = sum(g, |g| g) / count;
+    let mean_g = if centred { sum(g, |g| g) / count } else { 0.0 };
     let mean_g_xhat = sum2(x, g, |x, g| g * ((x - mean) * rstd)) / count;
     for ((dx, &x), &g) in dx.iter_mut().zip(x).zip(g) {
         let xhat = (x - mean) * rstd;
@@ -312,7 +319,7 @@ pub fn cases() -> Vec<Case> {
 
 pub fn params_cases() -> Vec<Case> {
     let mut cases = vec![];
-    for shape in shapes().into_iter().filter(|s| s.mode != NormMode::Plain) {
+    for shape in shapes().into_iter().filter(|s| s.mode != NormMode::Plain && s.centred) {
         for accum in [false, true] {
             let kernel = LayerNormBwdParams { shape: shape.clone(), accum };
             let out = |fill: Fill| if accum { fill } else { Fill::Poison };

@@ -50,6 +50,7 @@ pub mod fma_probe;
 pub mod frame_rms;
 pub mod fsq;
 pub mod fused;
+pub mod gate;
 pub mod gather;
 pub mod gaussian_kl;
 pub mod gaussian_noise;
@@ -79,6 +80,7 @@ pub mod posterior_loss_bwd;
 pub mod power_pool;
 mod real;
 pub mod ring_write;
+pub mod rotary;
 pub mod rotation_trick;
 mod rounded;
 pub mod sample_gaussian;
@@ -272,6 +274,9 @@ pub fn registry() -> Vec<Entry> {
         Entry { name: "layer_norm", cases: layer_norm::cases },
         Entry { name: "layer_norm_bwd", cases: layer_norm_bwd::cases },
         Entry { name: "layer_norm_bwd_params", cases: layer_norm_bwd::params_cases },
+        Entry { name: "gate", cases: gate::cases },
+        Entry { name: "gate_grad", cases: gate::grad_cases },
+        Entry { name: "rotary", cases: rotary::cases },
         Entry { name: "attention", cases: attention::cases },
         Entry { name: "attention_delta", cases: attention_bwd::delta_cases },
         Entry { name: "attention_bwd_kv", cases: attention_bwd::kv_cases },

@@ -135,10 +135,23 @@ impl<T: Real> Token<T> {
         !self.masked && self.noise.beta_t == T::zero()
     }
 
+    // Places are compared in 32 bits, as wide as the numbers beside them in a vector register.
+
+    #[inline(always)]
+    fn is_truth(&self, k: usize) -> bool {
+        k as u32 == self.truth as u32
+    }
+
+    /// Never of the mask.
+    #[inline(always)]
+    fn is_seen(&self, k: usize) -> bool {
+        k as u32 == self.seen as u32
+    }
+
     /// m_k.
     #[inline(always)]
     pub fn marginal(&self, k: usize) -> T {
-        match (self.masked, k == self.seen) {
+        match (self.masked, self.is_seen(k)) {
             (true, _) => T::one(),
             (false, true) => self.noise.beta_t + self.noise.alpha_t,
             (false, false) => self.noise.beta_t,
@@ -148,7 +161,7 @@ impl<T: Real> Token<T> {
     /// b_k.
     #[inline(always)]
     pub fn back(&self, k: usize) -> T {
-        match (self.masked, k == self.seen) {
+        match (self.masked, self.is_seen(k)) {
             (true, _) => self.noise.reveal,
             (false, true) => self.noise.replace + self.noise.keep,
             (false, false) => self.noise.replace,
@@ -158,12 +171,10 @@ impl<T: Real> Token<T> {
     /// T_k / b_k.
     #[inline(always)]
     pub fn real(&self, k: usize) -> T {
-        let own = if k == self.truth {
-            self.noise.beta_s + self.noise.alpha_s
-        } else {
-            self.noise.beta_s
-        };
-        own / self.marginal(self.truth)
+        // Two quotients, which a loop over k need not repeat.
+        let (m, Noise { alpha_s, beta_s, .. }) = (self.marginal(self.truth), self.noise);
+        let (own, other) = ((beta_s + alpha_s) / m, beta_s / m);
+        if self.is_truth(k) { own } else { other }
     }
 
     /// M_k / b_k.

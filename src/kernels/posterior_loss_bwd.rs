@@ -158,7 +158,7 @@ fn gradient(token: &Token<f32>, logits: &[f32], stats: [f32; 2], dloss: f32, d: 
         d.fill(f32::NAN);
         return;
     }
-    let onehot = |k: usize| if k == truth { 1.0 } else { 0.0 };
+    let onehot = |k: usize| if k as u32 == truth as u32 { 1.0 } else { 0.0 };
     let (bound, auxiliary) = match token.first {
         true => (dloss * (noise.bound + noise.auxiliary), 0.0),
         false => (dloss * token.weight * noise.bound, dloss * token.weight * noise.auxiliary),
@@ -169,12 +169,18 @@ fn gradient(token: &Token<f32>, logits: &[f32], stats: [f32; 2], dloss: f32, d: 
         }
         return;
     }
-    // T_k, and b_k r_k of a code and its w_k.
-    let real = |k: usize| if token.first { onehot(k) } else { token.back(k) * token.real(k) };
+    // T_k, and b_k r_k of a code whose w_k is given. In the first step beta_s = 0 makes the truth the only
+    // code that T_k is not 0 of, and there it is 1.
+    let real = |k: usize| token.back(k) * token.real(k);
     let ratio = |k: usize, w: f32| real(k) / token.made(w, total);
     let w = |k: usize, p: f32| p / token.marginal(k);
-    let mass = sum_at(logits, |k, _| real(k));
-    let ratios = sum_at(logits, |k, l| ratio(k, w(k, probability(l, lse))));
+    let (mass, ratios) = match noise.beta_s == 0.0 {
+        true => (real(truth), ratio(truth, w(truth, probability(logits[truth], lse)))),
+        false => (
+            sum_at(logits, |k, _| real(k)),
+            sum_at(logits, |k, l| ratio(k, w(k, probability(l, lse)))),
+        ),
+    };
     for (k, (d, &l)) in d.iter_mut().zip(logits).enumerate() {
         let p = probability(l, lse);
         let w = w(k, p);

@@ -67,6 +67,8 @@ pub enum Init {
     FanIn,
     /// N(0, 0.02^2) weights and zero biases, as transformers are started.
     Transformer,
+    /// All zero: what follows starts without an effect.
+    Zeros,
 }
 
 /// x [.., k] -> [.., n]; parameters `weight` [k, n] and `bias` [n].
@@ -78,6 +80,7 @@ pub fn linear(mut s: Scope<'_>, x: Act, n: usize, init: Init) -> Result<Act> {
             (bound.clone(), bound)
         }
         Init::Transformer => (ParamInit::Normal(0.02), ParamInit::Zeros),
+        Init::Zeros => (ParamInit::Zeros, ParamInit::Zeros),
     };
     let weight = s.param("weight", &[k, n], weights, true)?;
     let bias = s.param("bias", &[n], biases, false)?;

@@ -3,6 +3,7 @@
 pub mod autoencoder;
 mod classic;
 pub mod classifier;
+pub mod clip;
 mod compact;
 pub mod denoiser;
 pub mod discriminator;
@@ -11,7 +12,6 @@ pub mod losses;
 pub mod perceptual;
 pub mod quantiser;
 mod scope;
-pub mod transformer;
 pub mod vqmodel;
 
 pub use scope::Scope;

@@ -1,4 +1,5 @@
-//! Layer normalisation (Ba et al. 2016): plain, affine, or modulated per sample (adaptive).
+//! Layer norm (Ba et al. 2016) and root-mean-square norm (Zhang & Sennrich 2019): plain, affine, or
+//! modulated per sample (adaptive).
 
 use super::{expect_elements, ids};
 use crate::error::{Error, Result};
@@ -18,7 +19,7 @@ enum Affine {
 
 /// x [.., c] -> (x - mean) rstd over the last dimension.
 pub fn layer_norm(tape: &mut Tape, x: Act, eps: f32) -> Result<Act> {
-    emit(tape, x, eps, NormMode::Plain, Affine::Plain)
+    emit(tape, x, eps, true, Affine::Plain)
 }
 
 /// gamma, beta [c]: gamma xhat + beta.
@@ -29,32 +30,62 @@ pub fn layer_norm_affine(
     beta: Param,
     eps: f32,
 ) -> Result<Act> {
-    emit(tape, x, eps, NormMode::Affine, Affine::Params(gamma, beta))
+    emit(tape, x, eps, true, Affine::Params(gamma, beta))
 }
 
 /// m [b, 2c] = [scale | shift] of each sample: xhat (1 + scale) + shift. x is [b, l, c].
 pub fn layer_norm_modulated(tape: &mut Tape, x: Act, m: Act, eps: f32) -> Result<Act> {
-    let (samples, rows) = (tape.shape(m).rows(), tape.shape(x).rows());
-    if rows % samples != 0 {
-        return Err(Error::failed(format!("layer_norm: {samples} modulations for {rows} rows")));
-    }
-    let mode = NormMode::Modulate { rows_per_sample: rows / samples };
-    emit(tape, x, eps, mode, Affine::Modulation(m))
+    emit(tape, x, eps, true, Affine::Modulation(m))
 }
 
-fn emit(tape: &mut Tape, x: Act, eps: f32, mode: NormMode, affine: Affine) -> Result<Act> {
-    tape.begin_op("layer_norm");
+/// x [.., c] -> y = gamma xhat + beta with xhat = x / sqrt(mean(x^2) + eps) over the last dimension; gamma,
+/// beta [c].
+pub fn rms_norm_affine(
+    tape: &mut Tape,
+    x: Act,
+    gamma: Param,
+    beta: Param,
+    eps: f32,
+) -> Result<Act> {
+    emit(tape, x, eps, false, Affine::Params(gamma, beta))
+}
+
+/// As [`layer_norm_modulated`], with the xhat of [`rms_norm_affine`].
+pub fn rms_norm_modulated(tape: &mut Tape, x: Act, m: Act, eps: f32) -> Result<Act> {
+    emit(tape, x, eps, false, Affine::Modulation(m))
+}
+
+/// The root-mean-square norm by itself: x [.., c] -> xhat.
+pub fn rms_norm(tape: &mut Tape, x: Act, eps: f32) -> Result<Act> {
+    emit(tape, x, eps, false, Affine::Plain)
+}
+
+fn emit(tape: &mut Tape, x: Act, eps: f32, centred: bool, affine: Affine) -> Result<Act> {
+    let op = if centred { "layer_norm" } else { "rms_norm" };
+    tape.begin_op(op);
     let (rows, c) = (tape.shape(x).rows(), tape.shape(x).channels());
-    let shape = LayerNormShape { rows, c, eps, mode };
+    let mode = match affine {
+        Affine::Plain => NormMode::Plain,
+        Affine::Params(..) => NormMode::Affine,
+        Affine::Modulation(m) => {
+            let samples = tape.shape(m).rows();
+            if rows % samples != 0 {
+                let message = format!("{op}: {samples} modulations for {rows} rows");
+                return Err(Error::failed(message));
+            }
+            NormMode::Modulate { rows_per_sample: rows / samples }
+        }
+    };
+    let shape = LayerNormShape { rows, c, eps, centred, mode };
     let (extra, gamma): (Vec<ValueId>, Option<ValueId>) = match affine {
         Affine::Plain => (vec![], None),
         Affine::Params(gamma, beta) => {
-            expect_elements("layer_norm", "gamma", tape.shape(gamma), c)?;
-            expect_elements("layer_norm", "beta", tape.shape(beta), c)?;
+            expect_elements(op, "gamma", tape.shape(gamma), c)?;
+            expect_elements(op, "beta", tape.shape(beta), c)?;
             (vec![gamma.into(), beta.into()], Some(gamma.into()))
         }
         Affine::Modulation(m) => {
-            expect_elements("layer_norm", "m", tape.shape(m), tape.shape(m).rows() * 2 * c)?;
+            expect_elements(op, "m", tape.shape(m), tape.shape(m).rows() * 2 * c)?;
             (vec![m.into()], Some(m.into()))
         }
     };
@@ -66,7 +97,7 @@ fn emit(tape: &mut Tape, x: Act, eps: f32, mode: NormMode, affine: Affine) -> Re
     tape.launch(LayerNorm { shape: shape.clone() }, &binds)?;
     let mut inputs = vec![x.into()];
     inputs.extend(&extra);
-    tape.record("layer_norm", &inputs, y, move |t, dy| {
+    tape.record(op, &inputs, y, move |t, dy| {
         match affine {
             Affine::Plain => {}
             Affine::Params(gamma, beta) => {

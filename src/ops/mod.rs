@@ -11,6 +11,7 @@ mod conv_transpose2d;
 mod cross_entropy;
 mod embedding;
 mod fsq;
+mod gate;
 mod gaussian;
 mod group_norm;
 mod importance;
@@ -23,6 +24,7 @@ mod normalise;
 mod pixel_loss;
 mod posterior_loss;
 mod quantise;
+mod rotary;
 mod rotate;
 mod scale_by;
 mod spectral;
@@ -34,7 +36,7 @@ pub use crate::kernels::pixel_loss::Penalty;
 pub use crate::kernels::unary::Activation;
 pub use activation::activation;
 pub use add::{add, add_repeated};
-pub use attention::attention;
+pub use attention::{attention, causal_attention};
 pub use binary_code::{bit_entropy, sign_code, sign_codes};
 pub use columns::{pad_columns, slice_columns};
 pub use conv_transpose2d::conv_transpose2d;
@@ -42,10 +44,14 @@ pub use conv2d::{Conv, conv2d};
 pub use cross_entropy::cross_entropy;
 pub use embedding::{embedding, lookup, select_rows};
 pub use fsq::{fsq, fsq_codes};
+pub use gate::add_gated;
 pub use gaussian::{gaussian_noise, kl_divergence, sample_gaussian};
 pub use group_norm::group_norm;
 pub use importance::{draw_steps, learn_losses, sample_losses};
-pub use layer_norm::{layer_norm, layer_norm_affine, layer_norm_modulated};
+pub use layer_norm::{
+    layer_norm, layer_norm_affine, layer_norm_modulated, rms_norm, rms_norm_affine,
+    rms_norm_modulated,
+};
 pub use linear::linear;
 pub use mean::{hinge, mean};
 pub use mse::{mse, sum_of_squared_errors};
@@ -57,6 +63,7 @@ pub use quantise::{
     Nearest, code_sums, ema_codebook, ema_counts, nearest_code, nearest_code_cosine,
     straight_through,
 };
+pub use rotary::rotary;
 pub use rotate::rotate;
 pub use scale_by::scale_by;
 pub use spectral::{log_spectral_distance, power_pool, spectral_distance};

@@ -10,10 +10,10 @@ use crate::kernels::sum_all::SumOp;
 use crate::tape::{Act, Idx, Tape};
 
 /// logits [samples * length, codes], the codes x_0 [samples * length] and what is seen of them, x_t, in
-/// 0..=codes (the mask last), and the noise of every sample [samples, 10] ([`Noise::words`]) -> factor * the sum of the losses of all tokens, a
-/// scalar, and the value of each, [samples * length]: its divergence, without the factors of the bound
-/// and the auxiliary term. `weights` are those of masked and of seen tokens. Formulas and sources:
-/// [`crate::kernels::posterior_loss`].
+/// 0..=codes (the mask last), and the noise of every sample [samples, 10] ([`Noise::words`]) -> factor *
+/// the sum of the losses of all tokens, a scalar, and the value of each, [samples * length]: its
+/// divergence, without the factors of the bound and the auxiliary term. `weights` are those of masked and
+/// of seen tokens. Formulas and sources: [`crate::kernels::posterior_loss`].
 pub fn posterior_loss(
     tape: &mut Tape,
     logits: Act,

@@ -30,7 +30,8 @@ pub fn mask_tokens(
     Ok((tokens, weights))
 }
 
-/// codes [samples * length] and the noise of every sample [samples, 10] ([`super::Noise::words`]) -> a draw of x_t, in 0..=`count` codes, the mask last.
+/// codes [samples * length] and the noise of every sample [samples, 10] ([`super::Noise::words`]) -> a
+/// draw of x_t, in 0..=`count` codes, the mask last.
 pub fn corrupt_tokens(
     tape: &mut Tape,
     codes: Idx,

@@ -21,6 +21,9 @@ pub struct Tokenizer {
     pub snapshot: Snapshot,
 }
 
+/// The tokenizer's copy in the run folder of a diffusion.
+pub const TOKENIZER: &str = "tokenizer.safetensors";
+
 /// Images encoded at once.
 const BATCH: usize = 32;
 

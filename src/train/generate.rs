@@ -11,7 +11,7 @@ use crate::diffusion::sampler::{
 };
 use crate::error::{Error, Result};
 use crate::kernels::StepScalars;
-use crate::model::denoiser::{self, Grid, TIME};
+use crate::model::denoiser::{self, CONTEXT, DROPPED, Grid, TIME};
 use crate::model::quantiser::of_head;
 use crate::model::{Scope, autoencoder};
 use crate::ops;
@@ -71,6 +71,8 @@ pub struct Generator {
     corruption: Corruption,
     config: Config,
     weights: Weights,
+    /// See [`Generator::condition_on`].
+    contexts: Vec<f32>,
     /// One draw of every token: with the conditional branch alone, and with both.
     networks: [Option<Plan>; 2],
     tokenizer: Config,
@@ -108,11 +110,41 @@ impl Generator {
             corruption,
             config: config.clone(),
             weights,
+            contexts: vec![],
             networks: [None, None],
             tokenizer: tokenizer.config.clone(),
             decoder,
             decoders: vec![Decoder { size, n, plan }],
         })
+    }
+
+    /// The embeddings of the samples that are generated from now on, one after the other; for a run that
+    /// was trained with them.
+    pub fn condition_on(&mut self, contexts: Vec<f32>) {
+        self.contexts = contexts;
+    }
+
+    /// Writes the embeddings; before them, where guided, none, which the learnable null stands for.
+    fn write_contexts(&self, store: &mut Store, plan: &Plan, guided: bool) -> Result<()> {
+        let Some(of) = self.grid.context else { return Ok(()) };
+        let len = self.n * of.tokens * of.width;
+        if self.contexts.len() != len {
+            let given = self.contexts.len();
+            return Err(Error::usage(
+                "the run was trained on embeddings, which samples need as well",
+            )
+            .why(format!("{given} of {len} numbers were given"))
+            .help("sample with --embeddings FILE.npy"));
+        }
+        let mut dropped = vec![0.0; self.n];
+        if guided {
+            let both = [&vec![0.0; len], &self.contexts[..]].concat();
+            store.write_f32(plan.input(CONTEXT)?, &both)?;
+            dropped.splice(..0, vec![1.0; self.n]);
+        } else {
+            store.write_f32(plan.input(CONTEXT)?, &self.contexts)?;
+        }
+        store.write_f32(plan.input(DROPPED)?, &dropped)
     }
 
     /// Steps where the user gives none.
@@ -195,6 +227,7 @@ impl Generator {
         }
         branches.extend_from_slice(classes);
         store.write_u32(plan.input("class")?, &branches)?;
+        self.write_contexts(store, plan, guided)?;
         let run = Run {
             sampler: how.sampler,
             corruption: &self.corruption,

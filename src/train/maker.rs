@@ -40,6 +40,13 @@ impl Maker {
         }
     }
 
+    /// As [`Generator::condition_on`]; latents follow classes alone.
+    pub fn condition_on(&mut self, contexts: Vec<f32>) {
+        if let Maker::Tokens(generator) = self {
+            generator.condition_on(contexts);
+        }
+    }
+
     /// One sample a class: codes, if there are any, and images in [0, 1]. `given`: as
     /// [`crate::diffusion::sampler::Run::given`].
     pub fn generate(

@@ -6,10 +6,20 @@ use crate::config::{Config, Family, Process, QuantiserKind, RateSchedule};
 use crate::error::{Error, Result};
 
 /// Keys that decide the shapes of a model, by the kind of run they concern.
-const SHAPES: &[(&str, &[&str])] = &[
-    ("vqvae", AUTOENCODER),
-    ("klvae", AUTOENCODER),
-    ("diffusion", &["denoiser.layers", "denoiser.width", "denoiser.heads", "denoiser.mlp_ratio"]),
+const SHAPES: &[(&str, &[&str])] =
+    &[("vqvae", AUTOENCODER), ("klvae", AUTOENCODER), ("diffusion", DENOISER)];
+
+const DENOISER: &[&str] = &[
+    "denoiser.kind",
+    "denoiser.layers",
+    "denoiser.width",
+    "denoiser.heads",
+    "denoiser.mlp_ratio",
+    "denoiser.feed_forward",
+    "denoiser.positions",
+    "denoiser.mlp",
+    "denoiser.qk_norm",
+    "denoiser.conditioning",
 ];
 
 const AUTOENCODER: &[&str] = &[
@@ -86,6 +96,15 @@ fn unfit(kind: &str, key: &str, old: &Config, new: &Config) -> Option<String> {
         let chain = [old, new].iter().any(|c| c.diffusion.process != Process::Masked);
         return match key {
             "diffusion.process" => Some("the checkpoint learned to undo another corruption".into()),
+            "denoiser.norm" | "denoiser.rotary_base" => {
+                Some("the checkpoint learned with another one".into())
+            }
+            "data.embeddings" => {
+                let with =
+                    |c: &Config| if c.data.embeddings.is_some() { "with" } else { "without" };
+                (with(old) != with(new))
+                    .then(|| format!("the checkpoint was trained {} embeddings", with(old)))
+            }
             "diffusion.steps" if chain => Some("the checkpoint tells other steps apart".into()),
             "diffusion.importance" if new.diffusion.importance == Some(true) => {
                 Some("the checkpoint does not say how large the losses of the steps were".into())

@@ -51,7 +51,7 @@ fn group_norm(n: usize, hw: usize, c: usize, groups: usize, silu: bool) -> Vec<R
 }
 
 fn layer_norm(rows: usize, c: usize) -> Vec<Row> {
-    let shape = LayerNormShape { rows, c, eps: 1e-6, mode: NormMode::Affine };
+    let shape = LayerNormShape { rows, c, eps: 1e-6, centred: true, mode: NormMode::Affine };
     let few = LayerNormShape { rows: rows.min(130), ..shape.clone() };
     let detail = format!("{rows}x{c}");
     let x = || Fill::Normal { mean: 0.3, std: 2.0 };

@@ -36,16 +36,17 @@ fn attention(batch: usize, heads: usize, lq: usize, lk: usize, d: usize) -> Vec<
     let lse = (lk as f32).ln();
     let backward = || [tokens(4), vec![Fill::Uniform(lse, lse + 1.0), Fill::normal()]].concat();
     macro_rules! row {
-        ($kernel:ident, $inputs:expr, $outputs:expr) => {{
-            let (timed, check) = ($kernel { shape: shape.clone() }, $kernel { shape: few.clone() });
+        ($kernel:ident { $($field:tt)* }, $inputs:expr, $outputs:expr) => {{
+            let of = |shape| $kernel { shape, $($field)* };
+            let (timed, check) = (of(shape.clone()), of(few.clone()));
             Row::new(&detail, timed, check, fills($inputs, $outputs))
         }};
     }
     vec![
-        row!(Attention, tokens(3), 2),
-        row!(AttentionDelta, tokens(2), 1),
-        row!(AttentionBwdKv, backward(), 2),
-        row!(AttentionBwdQ, backward(), 1),
+        row!(Attention { causal: false }, tokens(3), 2),
+        row!(AttentionDelta {}, tokens(2), 1),
+        row!(AttentionBwdKv {}, backward(), 2),
+        row!(AttentionBwdQ {}, backward(), 1),
     ]
 }
 

@@ -180,7 +180,7 @@ mod tests {
     /// where nothing is to be found.
     #[test]
     fn unbiased() {
-        let pairs = 200;
+        let pairs = 3000;
         let (mut values, mut errors) = (vec![], vec![]);
         for pair in 0..pairs {
             let (x, y) = (gaussians(12, 3, 2 * pair, 1.0), gaussians(12, 3, 2 * pair + 1, 1.0));

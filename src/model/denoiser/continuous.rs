@@ -4,13 +4,12 @@
 //! a linear layer back to the channels. The condition of the adaptive norms is MLP(features of the time) +
 //! class embedding (index `classes` is the learnable null class).
 
-use super::{EPS, blocks};
+use super::{embed, placed, transform};
 use crate::config::Denoiser;
 use crate::error::Result;
 use crate::model::Scope;
-use crate::model::layers::{Init, layer_norm, linear, mlp};
+use crate::model::layers::{Init, linear, mlp};
 use crate::ops::{self, Activation};
-use crate::plan::ParamInit;
 use crate::tape::{Act, Idx};
 
 /// Sizes that the data and the tokenizer fix.
@@ -61,30 +60,18 @@ pub fn velocity(
     class: Idx,
 ) -> Result<Act> {
     let (width, batch) = (config.width, s.tape.shape(class).elements());
-    let normal = || ParamInit::Normal(0.02);
-    let row_table = s.param("height_emb.weight", &[grid.rows, width], normal(), false)?;
-    let col_table = s.param("width_emb.weight", &[grid.cols, width], normal(), false)?;
-    let class_table = s.param("class_emb.weight", &[grid.classes + 1, width], normal(), false)?;
-
     let x = linear(s.at("latent_emb"), x, width, Init::FanIn)?;
-    let x = s.tape.reshape(x, &[batch, grid.places(), width])?;
-    let place = |of: fn(usize, usize) -> usize| -> Vec<u32> {
-        (0..grid.places()).map(|i| of(i, grid.cols) as u32).collect()
-    };
-    let rows = s.tape.constant_idx(&[grid.places()], place(|i, cols| i / cols))?;
-    let cols = s.tape.constant_idx(&[grid.places()], place(|i, cols| i % cols))?;
-    let rows = ops::embedding(s.tape, rows, row_table)?;
-    let cols = ops::embedding(s.tape, cols, col_table)?;
-    let positions = ops::add(s.tape, rows, cols)?;
-    let x = ops::add_repeated(s.tape, x, positions)?;
-
+    let mut x = s.tape.reshape(x, &[batch, grid.places(), width])?;
+    let size = [grid.rows, grid.cols];
+    if placed(config) {
+        x = embed::place(s.at(""), size, x)?;
+    }
     let time = linear(s.at("time_emb"), time, width, Init::Transformer)?;
     let time = mlp(s.at("time_mlp"), time, width, Activation::Silu)?;
-    let class = ops::embedding(s.tape, class, class_table)?;
+    let classes = embed::table(s, "class_emb", grid.classes + 1, width)?;
+    let class = ops::embedding(s.tape, class, classes)?;
     let condition = ops::add(s.tape, time, class)?;
-    let condition = ops::activation(s.tape, condition, Activation::Silu)?;
-    let x = blocks(s, config, x, condition)?;
-    let x = layer_norm(s.at("norm_out"), x, EPS)?;
+    let x = transform(s, config, size, x, condition, None)?;
     linear(s.at("out"), x, grid.channels, Init::Transformer)
 }
 

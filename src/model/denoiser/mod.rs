@@ -1,22 +1,26 @@
-//! The denoiser of masked discrete diffusion: a transformer over the grid of codes.
+//! Denoisers of discrete diffusion: transformers over the grid of codes, which predict the clean code of
+//! every place from the corrupted ones.
 //!
-//! x = token + row + column embedding; each block x += Attn(AdaLN(x)), x += MLP(AdaLN(x)), where the
-//! adaptive layer norm takes scale and shift from the class embedding (index `classes` is the
-//! learnable null class). With an absorbing mask in continuous time there is no time conditioning: the
-//! number of masked tokens says what time it is (2406.07524, section 3.4). In a chain of steps the
-//! embedding of the step is added to that of the class.
+//! They follow a condition: the class (index `classes` is the learnable null class), an embedding of the
+//! sample if there are any, with a learnable null of its own, and, in a chain of steps, the step. With an
+//! absorbing mask in continuous time there is no time conditioning: the number of masked tokens says what
+//! time it is (2406.07524, section 3.4). Over latents instead of codes ([`continuous`]) there is always one.
 
+mod adaptive;
+mod attend;
+mod condition;
 pub mod continuous;
+mod embed;
+mod modern;
+mod rotary;
+pub mod vq_diffusion;
 
 use super::Scope;
-use super::layers::{Init, layer_norm, linear, mlp};
-use crate::config::Denoiser;
-use crate::error::Result;
+use super::layers::{Init, linear};
+use crate::config::{Conditioning, Denoiser, DenoiserKind, Positions};
+use crate::error::{Error, Result};
 use crate::ops::{self, Activation};
-use crate::plan::ParamInit;
 use crate::tape::{Act, Idx};
-
-const EPS: f32 = 1e-5;
 
 /// Sizes that the data and the tokenizer fix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +33,16 @@ pub struct Grid {
     pub classes: usize,
     /// Times that are told apart; 0: the network is not told.
     pub times: usize,
+    /// Embeddings that are given, if any are.
+    pub context: Option<Context>,
+}
+
+/// The embedding of a sample: so many vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Context {
+    /// 1 where the pooled one is followed.
+    pub tokens: usize,
+    pub width: usize,
 }
 
 impl Grid {
@@ -40,8 +54,18 @@ impl Grid {
 /// Name of the input [batch] with the step of every sample, below `times`.
 pub const TIME: &str = "time";
 
+/// Name of the input [batch, context.tokens, context.width] with the embedding of every sample, zeros where
+/// it is dropped.
+pub const CONTEXT: &str = "context";
+
+/// Name of the input [batch]: 1 where the embedding is dropped, else 0.
+pub const DROPPED: &str = "dropped";
+
+/// Name of the parameter that stands for a dropped embedding.
+pub const NULL_CONTEXT: &str = "null_context";
+
 /// tokens [batch * rows * cols] in 0..=K, class [batch] in 0..=classes -> logits [batch, L, K]. Where times
-/// are told apart there is an input [`TIME`].
+/// are told apart there is an input [`TIME`], and where there is a context [`CONTEXT`] and [`DROPPED`].
 pub fn logits(
     s: &mut Scope<'_>,
     config: &Denoiser,
@@ -50,80 +74,63 @@ pub fn logits(
     tokens: Idx,
     class: Idx,
 ) -> Result<Act> {
-    logits_at(s, config, grid, batch, [tokens, class], None)
+    logits_at(s, config, grid, batch, Inputs { tokens, class, time: None })
 }
 
-/// As [`logits`] of [tokens, class], with times [batch] that the device knows instead of an input.
+/// What a denoiser is fed with.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs {
+    /// [batch * rows * cols] in 0..=K.
+    pub tokens: Idx,
+    /// [batch] in 0..=classes.
+    pub class: Idx,
+    /// [batch], where the device knows the times; else there is an input [`TIME`].
+    pub time: Option<Idx>,
+}
+
+/// As [`logits`], from inputs that are on the tape.
 pub fn logits_at(
     s: &mut Scope<'_>,
     config: &Denoiser,
     grid: Grid,
     batch: usize,
-    [tokens, class]: [Idx; 2],
-    time: Option<Idx>,
+    inputs: Inputs,
 ) -> Result<Act> {
-    let (length, width) = (grid.tokens(), config.width);
-    let normal = || ParamInit::Normal(0.02);
-    let table = s.param("emb.weight", &[grid.codes + 1, width], normal(), false)?;
-    let row_table = s.param("height_emb.weight", &[grid.rows, width], normal(), false)?;
-    let col_table = s.param("width_emb.weight", &[grid.cols, width], normal(), false)?;
-    let class_table = s.param("class_emb.weight", &[grid.classes + 1, width], normal(), false)?;
-
-    let x = ops::embedding(s.tape, tokens, table)?;
-    let x = s.tape.reshape(x, &[batch, length, width])?;
-    let rows = (0..length).map(|i| (i / grid.cols) as u32).collect();
-    let cols = (0..length).map(|i| (i % grid.cols) as u32).collect();
-    let rows = s.tape.constant_idx(&[length], rows)?;
-    let cols = s.tape.constant_idx(&[length], cols)?;
-    let rows = ops::embedding(s.tape, rows, row_table)?;
-    let cols = ops::embedding(s.tape, cols, col_table)?;
-    let positions = ops::add(s.tape, rows, cols)?;
-    let x = ops::add_repeated(s.tape, x, positions)?;
-
-    let mut condition = ops::embedding(s.tape, class, class_table)?;
-    if grid.times > 0 {
-        let time_table = s.param("time_emb.weight", &[grid.times, width], normal(), false)?;
-        let time = match time {
-            Some(time) => time,
-            None => s.tape.input_idx(TIME, &[batch])?,
-        };
-        let time = ops::embedding(s.tape, time, time_table)?;
-        condition = ops::add(s.tape, condition, time)?;
+    let width = config.width;
+    if config.kind == DenoiserKind::VqDiffusion {
+        return vq_diffusion::logits(s, config, grid, batch, inputs);
     }
-    let condition = ops::activation(s.tape, condition, Activation::Silu)?;
-    let x = blocks(s, config, x, condition)?;
-    let x = layer_norm(s.at("norm_out"), x, EPS)?;
+    let x = embed::embed(s.at(""), grid, width, inputs.tokens, placed(config))?;
+    let context = condition::context(s, grid, width, batch)?;
+    let (pooled, context) = match config.conditioning {
+        Conditioning::Pooled => (context, None),
+        Conditioning::Cross => (None, context),
+    };
+    let condition = condition::condition(s, grid, width, inputs, pooled)?;
+    let x = transform(s, config, [grid.rows, grid.cols], x, condition, context)?;
     linear(s.at("out"), x, grid.codes, Init::Transformer)
 }
 
-/// The blocks alone: x [batch, length, width] and the activated condition [batch, width] of the adaptive
-/// norms -> [batch, length, width].
-fn blocks(s: &mut Scope<'_>, config: &Denoiser, mut x: Act, condition: Act) -> Result<Act> {
-    for i in 0..config.layers {
-        x = s.at(format!("transformer_blocks.{i}")).region(|mut s| {
-            let h = adaptive_norm(s.at("norm1"), x, condition)?;
-            let h = self_attention(s.at("attn1"), h, config.heads)?;
-            let x = ops::add(s.tape, x, h)?;
-            let h = adaptive_norm(s.at("norm2"), x, condition)?;
-            let hidden = config.mlp_ratio * config.width;
-            let h = mlp(s.at("ff"), h, hidden, Activation::GeluTanh)?;
-            ops::add(s.tape, x, h)
-        })?;
+/// What is between the embeddings and the last layer, whatever the places hold: x [batch, rows * cols,
+/// width], the condition [batch, width] of the adaptive norms and, where there is one to attend to, a context
+/// [batch, any length, width] -> normalised [batch, rows * cols, width].
+fn transform(
+    s: &mut Scope<'_>,
+    config: &Denoiser,
+    size: [usize; 2],
+    x: Act,
+    condition: Act,
+    context: Option<Act>,
+) -> Result<Act> {
+    let condition = ops::activation(s.tape, condition, Activation::Silu)?;
+    match (config.kind, context) {
+        (DenoiserKind::Adaptive, None) => adaptive::transform(s, config, x, condition),
+        (DenoiserKind::Modern, _) => modern::transform(s, config, size, x, condition, context),
+        _ => Err(Error::failed(format!("a {:?} denoiser is no such transformer", config.kind))),
     }
-    Ok(x)
 }
 
-fn adaptive_norm(mut s: Scope<'_>, x: Act, condition: Act) -> Result<Act> {
-    let width = s.tape.shape(x).channels();
-    let m = linear(s.at("linear"), condition, 2 * width, Init::Transformer)?;
-    ops::layer_norm_modulated(s.tape, x, m, EPS)
-}
-
-fn self_attention(mut s: Scope<'_>, x: Act, heads: usize) -> Result<Act> {
-    let width = s.tape.shape(x).channels();
-    let q = linear(s.at("to_q"), x, width, Init::Transformer)?;
-    let k = linear(s.at("to_k"), x, width, Init::Transformer)?;
-    let v = linear(s.at("to_v"), x, width, Init::Transformer)?;
-    let h = ops::attention(s.tape, q, k, v, heads)?;
-    linear(s.at("to_out.0"), h, width, Init::Transformer)
+/// Whether places have embeddings: rotary ones turn queries and keys instead.
+fn placed(config: &Denoiser) -> bool {
+    config.kind != DenoiserKind::Modern || config.positions == Positions::Learned
 }

@@ -1,10 +1,11 @@
 //! What a micro-batch of codes is fed to the device with.
 
 use crate::config::{Diffusion, Weighting};
+use crate::data::Embeddings;
 use crate::diffusion::process::Step;
 use crate::diffusion::{Chain, Corruption, Masking};
 use crate::error::Result;
-use crate::model::denoiser::TIME;
+use crate::model::denoiser::{CONTEXT, DROPPED, TIME};
 use crate::ops::{NOISE, Noise};
 use crate::plan::{Plan, Store};
 
@@ -50,11 +51,14 @@ pub(super) struct MicroBatch {
     pub rows: Vec<u32>,
     pub classes: Vec<u32>,
     pub times: Vec<f64>,
+    /// 1 for samples without their class and embedding, else 0.
+    pub dropped: Vec<f32>,
     codes: Vec<u32>,
     masked: Vec<f32>,
     weight: Vec<f32>,
     steps: Vec<u32>,
     noise: Vec<f32>,
+    context: Vec<f32>,
 }
 
 impl MicroBatch {
@@ -90,6 +94,22 @@ impl MicroBatch {
             }
             Corruption::Chain(chain) => self.write_steps(settings, chain, store, plan),
         }
+    }
+
+    /// Writes the embeddings of `rows`, zeros where they are dropped.
+    pub fn write_context(
+        &mut self,
+        embeddings: &Embeddings,
+        store: &mut Store,
+        plan: &Plan,
+    ) -> Result<()> {
+        self.context.clear();
+        for (&row, &dropped) in self.rows.iter().zip(&self.dropped) {
+            let given = embeddings.row(row as usize);
+            self.context.extend(given.iter().map(|&v| if dropped == 0.0 { v } else { 0.0 }));
+        }
+        store.write_f32(plan.input(CONTEXT)?, &self.context)?;
+        store.write_f32(plan.input(DROPPED)?, &self.dropped)
     }
 
     /// By the mask alone.

@@ -64,6 +64,11 @@ impl DiffusionJob {
             }));
             let how = (&self.config.diffusion, &self.corruption, Purpose::Bound);
             batch.write(&self.codes, length, how, store, plan)?;
+            if let Some(embeddings) = &self.embeddings {
+                batch.dropped.clear();
+                batch.dropped.resize(micro, 0.0);
+                batch.write_context(embeddings, store, plan)?;
+            }
             let step = StepScalars {
                 seed_lo: ELBO_SEED as u32,
                 sample_base: (at * micro) as u32,

@@ -11,16 +11,17 @@ use super::codes::Tokenizer;
 use super::generate::{Generator, Request};
 use super::session::Numbers;
 use super::{Console, Job, Material, RunFolder, Session, optimiser};
-use crate::config::{Config, Weighting};
+use crate::config::{Conditioning, Config, Weighting};
+use crate::data::Embeddings;
 use crate::data::batches::BatchOrder;
 use crate::device::Device;
 use crate::device::tuner::Table;
 use crate::diffusion::baseline::NeighbourModel;
 use crate::diffusion::sampler::Sampler;
 use crate::diffusion::{Corruption, stratified_times};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::Scope;
-use crate::model::denoiser::{self, Grid};
+use crate::model::denoiser::{self, CONTEXT, Context, Grid, Inputs};
 use crate::ops;
 use crate::ops::NOISE;
 use crate::plan::{Options, ParamTable, Plan, Store, Weights};
@@ -45,6 +46,7 @@ pub struct DiffusionJob {
     corruption: Corruption,
     /// Codes of every image.
     codes: Vec<u32>,
+    embeddings: Option<Embeddings>,
     order: BatchOrder,
     rows: Vec<u32>,
     rows_of: Option<u64>,
@@ -97,8 +99,8 @@ fn record_loss(
         };
         let time = drawn.as_ref().map(|drawn| drawn.time);
         let tokens = ops::corrupt_tokens(s.tape, codes, noise, grid.tokens(), grid.codes)?;
-        let inputs = [tokens, class];
-        let logits = denoiser::logits_at(s, &config.denoiser, grid, batch, inputs, time)?;
+        let inputs = Inputs { tokens, class, time };
+        let logits = denoiser::logits_at(s, &config.denoiser, grid, batch, inputs)?;
         let (loss, value) =
             ops::posterior_loss(s.tape, logits, [codes, tokens], noise, [1.0; 2], factor)?;
         return Ok(Recorded { loss, value, drawn });
@@ -152,7 +154,7 @@ impl DiffusionJob {
         let k = tokenizer.config.model.num_vq_embeddings;
         let corruption = Corruption::new(&config.diffusion, k)?;
         let (classes, times) = (data.images.classes(), corruption.times());
-        let grid = Grid { rows, cols, codes: k, classes, times };
+        let grid = Grid { rows, cols, codes: k, classes, times, context: None };
         let order = BatchOrder::new(data.split.train.len(), config.train.batch, config.train.seed)?;
         let length = grid.tokens();
         let pick = |rows: &[u32]| -> Vec<u32> {
@@ -160,7 +162,10 @@ impl DiffusionJob {
             all.copied().collect()
         };
         let model = NeighbourModel::fit(&pick(&data.split.train), length, cols, k);
-        let baseline = model.bits_per_token(&pick(&data.split.test), length, cols);
+        // Of the images that the bound is estimated on.
+        let test = &data.split.test;
+        let judged = bound::evenly(test.len(), config.diffusion.eval_images).map(|i| test[i]);
+        let baseline = model.bits_per_token(&pick(&judged.collect::<Vec<_>>()), length, cols);
         Ok(DiffusionJob {
             rows: vec![0; config.train.batch],
             rows_of: None,
@@ -171,12 +176,28 @@ impl DiffusionJob {
             grid,
             corruption,
             codes,
+            embeddings: None,
             order,
             baseline,
             evaluation: None,
             open,
             sampling: None,
         })
+    }
+
+    /// Conditions on an embedding of each image beside its class.
+    ///
+    /// # Errors
+    /// There are not as many as images (exit 4).
+    pub fn with_embeddings(mut self, embeddings: Embeddings) -> Result<Self> {
+        let embeddings = embeddings.for_images(self.data.images.n)?;
+        let embeddings = match self.config.denoiser.conditioning {
+            Conditioning::Pooled => embeddings.pooled(),
+            Conditioning::Cross => embeddings,
+        };
+        self.grid.context = Some(Context { tokens: embeddings.tokens, width: embeddings.width });
+        self.embeddings = Some(embeddings);
+        Ok(self)
     }
 
     fn micro(&self) -> usize {
@@ -194,6 +215,9 @@ impl DiffusionJob {
         folder: Option<RunFolder>,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Session> {
+        if self.config.data.embeddings.is_some() != self.embeddings.is_some() {
+            return Err(Error::failed("the embeddings of the settings were not given to the job"));
+        }
         let (mut tape, mut table) = (Tape::new(), ParamTable::default());
         record(&mut tape, &mut table, &self.config, self.grid, self.micro())?;
         let mut store = Store::new(device, table.clone(), self.config.train.seed)?;
@@ -227,12 +251,16 @@ impl Job for DiffusionJob {
     }
 
     fn meta(&self) -> Vec<(String, String)> {
-        let Grid { rows, cols, codes, classes, .. } = self.grid;
+        let Grid { rows, cols, codes, classes, context, .. } = self.grid;
         let names: Vec<_> = (0..classes).map(|c| self.data.images.class_name(c as u32)).collect();
-        vec![
-            ("grid".into(), serde_json::json!([rows, cols, codes, classes]).to_string()),
+        let context = context.map(|c| serde_json::json!([c.tokens, c.width]).to_string());
+        let grid = serde_json::json!([rows, cols, codes, classes]).to_string();
+        let mut meta = vec![
+            ("grid".into(), grid),
             ("class_names".into(), serde_json::json!(names).to_string()),
-        ]
+        ];
+        meta.extend(context.map(|c| (CONTEXT.into(), c)));
+        meta
     }
 
     fn choices(&self) -> Table {
@@ -277,14 +305,23 @@ impl Job for DiffusionJob {
         };
         stratified_times(u, batch, first, t_min, &mut now.times);
         let null = self.grid.classes as u32;
-        now.classes.clear();
-        now.classes.extend(now.rows.iter().enumerate().map(|(i, &r)| {
-            let sample = step * batch as u64 + (first + i) as u64;
-            let dropped = Rng::new(seed, Stream::ClassDrop, sample).uniform();
-            if dropped < self.config.denoiser.class_drop { null } else { self.class_of(r) }
+        now.dropped.clear();
+        now.dropped.extend((first..first + micro).map(|i| {
+            let sample = step * batch as u64 + i as u64;
+            let u = Rng::new(seed, Stream::ClassDrop, sample).uniform();
+            f32::from(u8::from(u < self.config.denoiser.class_drop))
         }));
+        now.classes.clear();
+        let samples = now.rows.iter().zip(&now.dropped);
+        now.classes.extend(
+            samples.map(|(&r, &dropped)| if dropped == 0.0 { self.class_of(r) } else { null }),
+        );
         let how = (&self.config.diffusion, &self.corruption, Purpose::Training);
         let written = now.write(&self.codes, self.grid.tokens(), how, store, plan);
+        let written = match &self.embeddings {
+            Some(embeddings) => written.and_then(|()| now.write_context(embeddings, store, plan)),
+            None => written,
+        };
         self.micro_batch = now;
         written
     }
@@ -309,7 +346,15 @@ impl Job for DiffusionJob {
 
     fn pictures(&mut self, store: &mut Store, folder: &Path, step: u64) -> Result<()> {
         let columns = self.grid.classes.clamp(1, 10);
-        let classes: Vec<u32> = (0..SHOWN).flat_map(|_| (0..columns).map(|c| c as u32)).collect();
+        let mut classes: Vec<u32> =
+            (0..SHOWN).flat_map(|_| (0..columns).map(|c| c as u32)).collect();
+        // Embeddings are those of held-out images in turn, whose classes then are the ones to ask for.
+        let held_out = self.data.split.test.iter().cycle().take(classes.len());
+        let mut contexts = vec![];
+        if let Some(embeddings) = &self.embeddings {
+            classes = held_out.clone().map(|&r| self.class_of(r)).collect();
+            contexts = held_out.flat_map(|&r| embeddings.row(r as usize)).copied().collect();
+        }
         if self.sampling.is_none() {
             let weights = self.weights();
             self.sampling = Some(Generator::new(
@@ -328,6 +373,7 @@ impl Job for DiffusionJob {
             seed: self.config.train.seed,
             ..Request::new(Sampler::Ancestral, steps)
         };
+        generator.condition_on(contexts);
         let (_, images) = generator.generate(store, &classes, &[], &how)?;
         let shape = self.data.images.image_shape();
         let sheet = Sheet::new(SHOWN, columns, shape).scaled(2).coloured(Colormap::Perceptual);

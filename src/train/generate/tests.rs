@@ -30,7 +30,7 @@ fn generator(process: &str, heads: usize) -> (Store, Generator) {
     let tokenizer = Tokenizer::from_snapshot(snapshot).unwrap();
 
     let times = Corruption::new(&config.diffusion, CODES).unwrap().times();
-    let grid = Grid { rows: 4, cols: 4 * heads, codes: CODES, classes: 3, times };
+    let grid = Grid { rows: 4, cols: 4 * heads, codes: CODES, classes: 3, times, context: None };
     let (mut tape, mut table) = (Tape::new(), ParamTable::default());
     let mut s = Scope::new(&mut tape, &mut table);
     let tokens = s.tape.input_idx("tokens", &[grid.tokens()]).unwrap();
