@@ -94,7 +94,7 @@ impl GaussianJob {
     /// `latents`: of every image of the data, by `tokenizer`; `known`: how they were standardised in the run
     /// that is continued.
     pub fn new(
-        config: Config,
+        mut config: Config,
         data: Arc<Material>,
         tokenizer: Tokenizer,
         mut latents: Vec<f32>,
@@ -106,6 +106,8 @@ impl GaussianJob {
             return Err(Error::failed("another number of latents than the images have"));
         }
         let train = &data.split.train;
+        // Written down, as a resumed run does: there are no steps to draw.
+        config.diffusion.importance = Some(false);
         let order = BatchOrder::new(train.len(), config.train.batch, config.train.seed)?;
         let fitted = || Standard::fit(&latents, train, grid.length(), grid.channels);
         let standard = known.unwrap_or_else(fitted);

@@ -67,7 +67,7 @@ fn latents_round_to_their_codes() {
         "ema quantiser.distance=cosine",
         "gradient quantiser.distance=cosine",
         "simvq",
-        "fsq model.num_vq_embeddings=1000",
+        "fsq quantiser.fsq_levels=[8,5,5,5]",
         "fsq quantiser.num_codebooks=2",
         "lfq",
         "bsq",
