@@ -30,7 +30,7 @@ pub(super) fn logits(
     inputs: Inputs,
 ) -> Result<Act> {
     let width = config.width;
-    let learned = config.positions == Positions::Learned;
+    let learned = config.positions != Positions::Rotary;
     let mut x = embed::embed(s.at(""), grid, width, inputs.tokens, learned)?;
     let context = condition::context(s, grid, width, batch)?;
     let (pooled, context) = match config.conditioning {
@@ -39,9 +39,9 @@ pub(super) fn logits(
     };
     let condition = condition::condition(s, grid, width, inputs, pooled)?;
     let condition = ops::activation(s.tape, condition, Activation::Silu)?;
-    let angles = match learned {
-        true => None,
-        false => {
+    let angles = match config.positions {
+        Positions::Learned => None,
+        Positions::Rotary | Positions::Both => {
             let pairs = width / config.heads / 2;
             let table = angles(grid, pairs, config.rotary_base);
             Some(s.tape.constant(&[grid.tokens(), 2 * pairs], table)?)
