@@ -62,6 +62,30 @@ const LINES: &[(&str, How)] = &[
     ),
     ("vqforge compare configs/radar_compare.toml --data train.npz", Run(AS_IT_IS, COMPARED)),
     (
+        "vqforge eval runs/radar_diffusion --n 500",
+        Run(&[("500", "4")], "--device cpu --classifier-steps 2"),
+    ),
+    (
+        "vqforge sample runs/radar_diffusion --n 8 --inpaint train.npz --region 0:64,32:64 --out inpainted",
+        Run(&[("0:64,32:64", "0:32,16:32")], "--device cpu --steps 2"),
+    ),
+    (
+        "vqforge sample runs/radar_diffusion --n 8 --size 64x128 --folders --out wide",
+        Run(&[("64x128", "32x64")], "--device cpu --steps 2"),
+    ),
+    (
+        "vqforge data embed captions.txt --text-encoder clip-vit-base-patch32 --out captions.npy",
+        Run(AS_IT_IS, "--device cpu"),
+    ),
+    (
+        "vqforge train diffusion configs/radar_diffusion.toml --tokenizer runs/radar_vqvae --data train.npz --out runs/text --set data.embeddings=captions.npy",
+        Run(AS_IT_IS, SMALL),
+    ),
+    (
+        "vqforge sample runs/text --prompt \"a person walking\" --text-encoder clip-vit-base-patch32 --out texts",
+        Run(AS_IT_IS, "--device cpu --n 4 --steps 2"),
+    ),
+    (
         "vqforge train vqvae configs/radar_vqvae.toml --data train.npz --out runs/b --auto-remedy",
         Run(AS_IT_IS, SMALL),
     ),
@@ -132,6 +156,16 @@ fn command_lines(text: &str) -> Vec<String> {
     lines
 }
 
+/// The words of a line as a shell would have them; quotes hold several together.
+fn words(line: &str) -> Vec<&str> {
+    let parts = line.split('"').enumerate();
+    let words = parts.flat_map(|(i, part)| match i % 2 {
+        0 => part.split_whitespace().collect(),
+        _ => vec![part],
+    });
+    words.collect()
+}
+
 /// Two recordings of 8,192 complex samples of a turning phase, as NumPy writes them.
 fn recording() -> Vec<u8> {
     let mut head = String::from("{'descr': '<c8', 'fortran_order': False, 'shape': (2, 8192), }");
@@ -154,6 +188,7 @@ fn recording() -> Vec<u8> {
 fn blocks_are_found() {
     let text = "```sh\na b \\\n  c\n# no\n\nd\n```\ne\n```python\nf\n```\n";
     assert_eq!(command_lines(text), ["a b c", "d"]);
+    assert_eq!(words("a \"b c\" d"), ["a", "b c", "d"]);
 }
 
 #[test]
@@ -166,6 +201,16 @@ fn every_command_line_works() {
         fs::copy(&from, place.path("configs").join(from.file_name().unwrap())).unwrap();
     }
     fs::write(place.path("recording.npy"), recording()).unwrap();
+    fs::write(place.path("captions.txt"), "someone walks\n".repeat(40)).unwrap();
+    for part in ["text_encoder", "tokenizer"] {
+        let to = place.path("clip-vit-base-patch32").join(part);
+        fs::create_dir_all(&to).unwrap();
+        let from = root.join("kernels_tests/fixtures/vq_diffusion_pipeline").join(part);
+        for entry in fs::read_dir(from).unwrap() {
+            let from = entry.unwrap().path();
+            fs::copy(&from, to.join(from.file_name().unwrap())).unwrap();
+        }
+    }
     let lines = command_lines(&fs::read_to_string(root.join("README.md")).unwrap());
     for line in &lines {
         let Some((_, how)) = LINES.iter().find(|(known, _)| known == line) else {
@@ -183,8 +228,8 @@ fn every_command_line_works() {
             assert!(small.contains(from), "{line} has no {from}");
             small = small.replacen(from, to, 1);
         }
-        let words = small.split_whitespace().chain(added.split_whitespace());
-        let mut words: Vec<&str> = words.collect();
+        let mut words: Vec<&str> = words(&small);
+        words.extend(added.split_whitespace());
         assert_eq!(words.remove(0), "vqforge", "{line}");
         println!("{small} {added}");
         let child = place.command("run", &words).spawn().unwrap();
@@ -207,6 +252,9 @@ fn every_command_line_works() {
         "runs/a/checkpoints/last.safetensors",
         "runs/compare-radar/report.html",
         "runs/b/report.html",
+        "runs/radar_diffusion/eval/eval.json",
+        "wide/grid.png",
+        "texts/samples.npz",
         "runs/kl/results.png",
         "spectrograms.npz",
         "quantize.svg",

@@ -1,8 +1,9 @@
 //! `vqforge eval`: how good the samples of a diffusion run are, beside held-out real images.
 
 use super::common::{DeviceArgs, folder, material};
+use super::opened::{Followed, open as open_run};
 use super::protocol::write_json;
-use super::{opened, sample};
+use super::sample::BATCH;
 use std::path::PathBuf;
 use vqforge::config::Config;
 use vqforge::data::write::to_u8;
@@ -41,6 +42,8 @@ pub struct Args {
     guidance: f32,
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    #[command(flatten)]
+    followed: Followed,
     /// Steps of each judging classifier
     #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     classifier_steps: u64,
@@ -156,8 +159,9 @@ fn open(args: &Args) -> Result<Subject> {
 /// Samples as `vqforge sample` makes and writes them.
 fn generate(args: &Args, sampler: Sampler, console: &mut Console) -> Result<(Dataset, Sampling)> {
     let n = args.n as usize;
-    let batch = n.min(sample::BATCH);
-    let mut opened = opened::open(&args.run, batch, &args.device, &mut Console::new(true))?;
+    let batch = n.min(BATCH);
+    let mut opened = open_run(&args.run, batch, &args.device, &mut Console::new(true))?;
+    let embeddings = args.followed.embeddings(&args.run, &opened, &args.device, console)?;
     let classes = opened.grid.classes;
     let steps = args.steps.map_or(opened.generator.default_steps(sampler), |steps| steps as usize);
     let labels: Vec<u32> = (0..n).map(|i| (i % classes.max(1)) as u32).collect();
@@ -174,6 +178,9 @@ fn generate(args: &Args, sampler: Sampler, console: &mut Console) -> Result<(Dat
             first: first as u64,
             ..Request::new(sampler, steps)
         };
+        if let Some(embeddings) = &embeddings {
+            opened.generator.condition_on(embeddings.in_turn(first, batch));
+        }
         let made = opened.generator.generate(&mut opened.store, &asked, &[], &how)?.1;
         pixels.extend(made[..chunk.len() * len].iter().map(|&v| to_u8(v)));
     }

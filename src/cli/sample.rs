@@ -161,8 +161,7 @@ pub fn run(args: &Args) -> Result<()> {
             first: first as u64,
         };
         if let Some(embeddings) = &embeddings {
-            let rows = (first..first + batch).flat_map(|i| embeddings.row(i % embeddings.n));
-            opened.generator.condition_on(rows.copied().collect());
+            opened.generator.condition_on(embeddings.in_turn(first, batch));
         }
         let (generator, store) = (&mut opened.generator, &mut opened.store);
         let made = match places {

@@ -128,6 +128,11 @@ impl Embeddings {
     pub fn row(&self, image: usize) -> &[f32] {
         &self.values[image * self.tokens * self.width..][..self.tokens * self.width]
     }
+
+    /// The embeddings of samples `first..first + n`, which take them in turn.
+    pub fn in_turn(&self, first: usize, n: usize) -> Vec<f32> {
+        (first..first + n).flat_map(|i| self.row(i % self.n)).copied().collect()
+    }
 }
 
 /// [n, tokens, width] of an array of real numbers.
