@@ -15,6 +15,7 @@ use vqforge::model::Scope;
 use vqforge::model::denoiser::{self, CONTEXT, Context, DROPPED, Grid, TIME};
 use vqforge::ops;
 use vqforge::plan::{Kind, Options, ParamTable, Plan, Store};
+use vqforge::rng::{Rng, Stream};
 use vqforge::tape::{Home, Tape};
 use vqforge::train::diffusion;
 
@@ -22,7 +23,13 @@ use vqforge::train::diffusion;
 fn cases() -> [(&'static str, Denoiser, Grid); 2] {
     let grid = Grid { rows: 3, cols: 4, codes: 7, classes: 2, times: 0, context: None };
     let modern = Denoiser { kind: DenoiserKind::Modern, heads: 2, ..Denoiser::default() };
-    let rms = Denoiser { layers: 1, width: 16, qk_norm: true, ..modern.clone() };
+    let rms = Denoiser {
+        layers: 1,
+        width: 16,
+        qk_norm: true,
+        positions: Positions::Rotary,
+        ..modern.clone()
+    };
     let layer = Denoiser {
         layers: 2,
         width: 8,
@@ -144,9 +151,44 @@ fn a_billion_parameters_are_counted() {
     let hidden = 3416;
     let gated = 2 * linear(width, hidden) + linear(hidden, width);
     let block = linear(width, 6 * width) + 4 * linear(width, width) + gated;
-    let tables = (codes + 1 + grid.classes + 1) * width;
+    let tables = (codes + 1 + grid.classes + 1 + grid.rows + grid.cols) * width;
     let ends = linear(width, 2 * width) + linear(width, codes);
     let want = layers * block + tables + ends;
     assert!(want > 1_000_000_000, "{want}");
     assert_eq!(table.elements(), want);
+}
+
+/// Where every token is the same mask, only learned positions tell places apart: rotary ones say how far
+/// two tokens are from each other, and all that is attended to is alike.
+#[test]
+fn rotary_positions_alone_see_no_places_in_one_mask() {
+    let grid = Grid { rows: 3, cols: 4, codes: 7, classes: 0, times: 0, context: None };
+    for positions in [Positions::Rotary, Positions::Learned, Positions::Both] {
+        let kind = DenoiserKind::Modern;
+        let config =
+            Denoiser { kind, positions, layers: 1, width: 8, heads: 2, ..Denoiser::default() };
+        let (mut tape, mut table) = (Tape::new(), ParamTable::default());
+        let mut s = Scope::new(&mut tape, &mut table);
+        let masked = ok(s.tape.constant_idx(&[12], vec![7; 12]));
+        let class = ok(s.tape.constant_idx(&[1], vec![0]));
+        let logits = ok(denoiser::logits(&mut s, &config, grid, 1, masked, class));
+        ok(tape.output("logits", logits));
+        let mut store = ok(Store::new(device::cpu(0), table, 4));
+        let plan = ok(Plan::compile(&mut store, &tape, &Options::default(), &mut |_, _| {}));
+        for (i, spec) in store.table().specs().to_vec().into_iter().enumerate() {
+            // Gates and scales that start at zero would hide what attention does.
+            let mut rng = Rng::new(i as u64, Stream::Test, 0);
+            let data: Vec<f32> = (0..spec.shape.elements()).map(|_| rng.normal() as f32).collect();
+            ok(store.write_param(Kind::Param, i, &data));
+        }
+        ok(plan.run_lane(&mut store, 0, &StepScalars::default()));
+        let logits = ok(store.read_f32(ok(plan.output("logits"))));
+        let size = rms(&logits);
+        let (first, others) = logits.split_at(7);
+        let differences: Vec<f32> =
+            others.chunks_exact(7).flat_map(|o| o.iter().zip(first).map(|(a, b)| a - b)).collect();
+        // Sums of equal numbers with weights that add up to 1, up to f32: a thousandth is far above it.
+        let apart = rms(&differences) > 1e-3 * size;
+        assert_eq!(apart, positions != Positions::Rotary, "{positions:?}");
+    }
 }

@@ -21,7 +21,7 @@ pub struct Denoiser {
     pub norm: RowNorm,
     /// For `modern`: how a token knows its place.
     pub positions: Positions,
-    /// For `positions = "rotary"`: the slowest frequency is near 1 / `rotary_base` (RoFormer's theta).
+    /// Of rotary positions: the slowest frequency is near 1 / `rotary_base` (RoFormer's theta).
     pub rotary_base: f64,
     /// For `modern`: the feed-forward part.
     pub mlp: Mlp,
@@ -43,7 +43,7 @@ impl Default for Denoiser {
             mlp_ratio: 4,
             feed_forward: FeedForward::GegluApproximate,
             norm: RowNorm::Rms,
-            positions: Positions::Rotary,
+            positions: Positions::Both,
             rotary_base: 10_000.0,
             mlp: Mlp::Swiglu,
             qk_norm: false,
@@ -91,10 +91,13 @@ pub enum RowNorm {
 #[serde(rename_all = "lowercase")]
 pub enum Positions {
     /// Queries and keys turn with the place (2104.09864), half of a head with the row, half with the
-    /// column.
+    /// column. Attention then knows how far apart two tokens are, but not where: where all are masked, all
+    /// are predicted alike.
     Rotary,
     /// Embeddings of row and column.
     Learned,
+    /// Both: where a token is, and how far from others.
+    Both,
 }
 
 /// The feed-forward part of `modern`.
@@ -145,7 +148,7 @@ impl Denoiser {
         let modern = self.kind == DenoiserKind::Modern;
         let head = self.width / self.heads;
         demand(
-            !modern || self.positions != Positions::Rotary || head.is_multiple_of(4),
+            !modern || self.positions == Positions::Learned || head.is_multiple_of(4),
             "denoiser.heads",
             format!("heads {head} wide cannot turn with row and column"),
             "make denoiser.width / denoiser.heads a multiple of 4, or use denoiser.positions = \

@@ -191,7 +191,7 @@ mod tests {
         let file = |name: &str, bytes: &[u8]| dir.file(name, bytes);
         let refused = |result: Result<Embeddings>, code: i32, part: &str| {
             let error = result.unwrap_err();
-            assert_eq!(i32::from(error.exit_code()), code, "{error}");
+            assert_eq!(error.exit_code(), code, "{error}");
             assert!(error.to_string().contains(part), "{error}\nlacks {part}");
         };
         let open = |path: &Path| Embeddings::open(path, None);

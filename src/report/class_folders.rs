@@ -169,7 +169,7 @@ mod tests {
             let sheet = Raster { width: 1, height: 1, channels: 1, pixels: vec![0] };
             write_png(&dir.path("grid.png"), &sheet).unwrap();
             dir.file("samples.npz", b"something else");
-            let data = Dataset::open(&dir.path(".")).unwrap();
+            let data = Dataset::open(dir.path(".")).unwrap();
             assert_eq!(data.class_names, ["b_c", "test_", "train_"]);
             assert_eq!(data.labels, Some(vec![0, 0, 1, 1, 2, 2, 2]));
             let want: Vec<u8> =

@@ -77,6 +77,9 @@ pub fn sharpened(p: &[f64], weight: f64) -> Vec<f64> {
     raw.into_iter().map(|p| p / total).collect()
 }
 
+/// p(x0 | x_t) of every token, and what it is drawn from.
+type Answer = Vec<[Vec<f64>; 2]>;
+
 /// The exact network of a law.
 pub struct Exact {
     law: Law,
@@ -88,8 +91,8 @@ pub struct Exact {
     pub steady: bool,
     /// How often it was asked.
     pub asked: usize,
-    /// By tokens and time: p(x0 | x_t) of every token, and what it is drawn from.
-    known: HashMap<(Vec<u32>, u32), Vec<[Vec<f64>; 2]>>,
+    /// By tokens and time.
+    known: HashMap<(Vec<u32>, u32), Answer>,
 }
 
 impl Exact {

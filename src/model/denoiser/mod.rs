@@ -130,7 +130,7 @@ fn transform(
     }
 }
 
-/// Whether places have embeddings: rotary ones turn queries and keys instead.
+/// Whether places have embeddings: rotary ones alone turn queries and keys instead.
 fn placed(config: &Denoiser) -> bool {
-    config.kind != DenoiserKind::Modern || config.positions == Positions::Learned
+    config.kind != DenoiserKind::Modern || config.positions != Positions::Rotary
 }

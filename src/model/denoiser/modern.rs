@@ -32,7 +32,7 @@ pub(super) fn transform(
     let width = config.width;
     let angles = match config.positions {
         Positions::Learned => None,
-        Positions::Rotary => {
+        Positions::Rotary | Positions::Both => {
             let pairs = width / config.heads / 2;
             let table = angles(size, pairs, config.rotary_base);
             Some(s.tape.constant(&[size[0] * size[1], 2 * pairs], table)?)
