@@ -55,7 +55,7 @@ fn gaussian_in_pieces() {
     assert!(bytes("a") == bytes("full"), "ancestral is not ddim with eta = 1");
     assert!(bytes("a") != bytes("ddim"));
     let pixels = |out: &str| {
-        let data = Dataset::load(&place.path(&format!("{out}/samples.npz")), &Default::default());
+        let data = Dataset::load(place.path(&format!("{out}/samples.npz")), &Default::default());
         let data = data.unwrap();
         let mut image = vec![0.0; 3 * data.image_len()];
         data.images(&[0, 1, 2], &mut image);

@@ -68,7 +68,7 @@ pub fn open(run: &Path, n: usize, device: &DeviceArgs, console: &mut Console) ->
     let generator = Generator::new(&config, grid, n, weights, &tokenizer, second)?;
     let r = tokenizer.config.model.reduction();
     let shape = [rows * r, cols / tokenizer.heads() * r, tokenizer.config.model.out_channels];
-    let (generator, provenance) = (Maker::Tokens(generator), tokenizer.provenance()?);
+    let (generator, provenance) = (Maker::Tokens(Box::new(generator)), tokenizer.provenance()?);
     let conditioning = config.denoiser.conditioning;
     Ok(Opened { store, generator, grid, class_names, tokenizer, shape, provenance, conditioning })
 }

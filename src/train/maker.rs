@@ -11,7 +11,7 @@ use crate::plan::Store;
 #[derive(Debug)]
 pub enum Maker {
     /// Of discrete diffusion over codes.
-    Tokens(Generator),
+    Tokens(Box<Generator>),
     /// Of Gaussian diffusion of latents.
     Latents(Box<LatentGenerator>),
 }
