@@ -42,7 +42,7 @@ fn embeddings_travel_from_file_to_sample() {
     refused(&format!("{given}npz:e"), 2, &["the data are no archive", "help: name a file"]);
     refused("--set denoiser.conditioning=cross", 2, &["no cross-attention", "help: use"]);
     let kind = "--set denoiser.kind=vq-diffusion";
-    refused(kind, 2, &["\"masked\" in continuous time", "help: set diffusion.process"]);
+    refused(kind, 2, &["continuous time has none", "help: set diffusion.process"]);
 
     for (run, sets) in [
         ("pooled", ""),

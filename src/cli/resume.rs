@@ -124,7 +124,7 @@ impl Common {
             Some(config) => config,
             None => Config::parse("checkpoint", text, &self.sets(kind))?,
         };
-        resume::settle(&mut old, &mut config);
+        resume::settle(kind, &mut old, &mut config);
         for line in resume::differences(kind, &old, &config)? {
             console.line(&line);
         }

@@ -179,7 +179,7 @@ const BAD_FILES: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "[denoiser]\nkind = \"vq-diffusion\"\n",
-        "denoiser.kind: \"vq-diffusion\" is told the step, of which \"masked\" in continuous time has none",
+        "denoiser.kind: \"vq-diffusion\" is told the step, of which continuous time has none",
         "2:1",
         "diffusion.process",
     ),

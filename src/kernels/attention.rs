@@ -27,8 +27,8 @@ pub struct AttentionShape {
 /// What a kernel owns rows of and computes: the switches of `shaders/lib/attention_io.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Pass {
-    /// Queries; the result.
-    Forward,
+    /// Queries; the result. `causal`: as [`Attention::causal`].
+    Forward { causal: bool },
     /// Queries; their gradient.
     Queries,
     /// Keys; their gradient and that of the values.
@@ -38,7 +38,7 @@ pub(super) enum Pass {
 impl Pass {
     pub(super) fn consts(self) -> Vec<Const> {
         match self {
-            Pass::Forward => vec![flag("BACKWARD", false)],
+            Pass::Forward { .. } => vec![flag("BACKWARD", false)],
             pass => vec![flag("BACKWARD", true), flag("KEYS", pass == Pass::Keys)],
         }
     }
@@ -84,6 +84,9 @@ impl AttentionShape {
             int("CHUNKS", chunks),
             int("CHUNK4", vectors.div_ceil(chunks)),
         ]);
+        if let Pass::Forward { causal } = pass {
+            consts.push(flag("CAUSAL", causal));
+        }
         consts
     }
     /// Of the baseline.
@@ -171,9 +174,7 @@ impl Kernel for Attention {
         include_str!("../../shaders/attention.wgsl")
     }
     fn consts(&self) -> Vec<Const> {
-        let mut consts = self.shape.consts(Pass::Forward);
-        consts.push(flag("CAUSAL", self.causal));
-        consts
+        self.shape.consts(Pass::Forward { causal: self.causal })
     }
     fn dims(&self) -> Vec<u32> {
         self.shape.dims()
@@ -194,7 +195,7 @@ impl Kernel for Attention {
         }
         let s = &self.shape;
         let lanes = Lanes {
-            pass: Pass::Forward,
+            pass: Pass::Forward { causal: false },
             wgsl: ("attention_subgroup", include_str!("../../shaders/attention_subgroup.wgsl")),
             runs: if s.d <= 64 { 2 } else { 1 },
         };

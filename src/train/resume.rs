@@ -53,7 +53,10 @@ const RHYTHM: &[&str] = &[
 
 /// Settles what settings of old and new leave out: a run goes on as it was, and one whose settings are older
 /// than a key goes on without what it does.
-pub fn settle(old: &mut Config, new: &mut Config) {
+pub fn settle(kind: &str, old: &mut Config, new: &mut Config) {
+    if kind != "diffusion" {
+        return;
+    }
     let known = old.diffusion.importance.get_or_insert(false);
     new.diffusion.importance.get_or_insert(*known);
 }
@@ -188,7 +191,7 @@ mod tests {
         let [on, off] = ["true", "false"].map(|v| format!("diffusion.importance={v}"));
         let settled = |old: &[&str], new: &[&str]| {
             let (mut old, mut new) = (config(old), config(new));
-            settle(&mut old, &mut new);
+            settle("diffusion", &mut old, &mut new);
             let said = differences("diffusion", &old, &new);
             (new.diffusion.importance, said.map(|lines| lines.len()).map_err(|e| e.to_string()))
         };
@@ -201,6 +204,9 @@ mod tests {
         let (_, refused) = settled(&[process], &[process, &on]);
         assert!(refused.unwrap_err().contains("how large the losses"));
         assert_eq!(settled(&[], &[]), (Some(false), Ok(0)));
+        let (mut old, mut new) = (config(&[]), config(&[]));
+        settle("vqvae", &mut old, &mut new);
+        assert_eq!(new.diffusion.importance, None);
     }
 
     /// What comes with other tensors is refused, and only where it does.
