@@ -202,6 +202,13 @@ pub struct Train {
     pub sample_every: u64,
 }
 
+impl Train {
+    /// Images of a lane.
+    pub fn micro(&self) -> usize {
+        self.batch / self.lanes.max(1)
+    }
+}
+
 impl Default for Train {
     fn default() -> Self {
         Train {

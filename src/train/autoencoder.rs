@@ -7,7 +7,7 @@ use super::evaluation::Evaluation;
 use super::monitor::Monitor;
 use super::remedies::Remedies;
 use super::session::Numbers;
-use super::{Console, Job, Material, RunFolder, Session, Snapshot, optimiser};
+use super::{Console, Job, Material, RunFolder, Session, Snapshot, training_options};
 use crate::config::{Augment, Bottleneck, Config};
 use crate::data::batches::BatchOrder;
 use crate::device::Device;
@@ -18,7 +18,7 @@ use crate::model::losses::{FOREGROUND, Term, foreground_mask};
 use crate::model::quantiser::{self, Book, LEVEL, of_head};
 use crate::model::{Scope, discriminator, perceptual};
 use crate::ops;
-use crate::plan::{Options, ParamTable, Plan, Store};
+use crate::plan::{ParamTable, Plan, Store};
 use crate::report::{Colormap, reconstruction_grid, write_png};
 use crate::rng::{Rng, Stream};
 use crate::tape::Tape;
@@ -107,7 +107,7 @@ impl AutoencoderJob {
         }
         let (rows, cols) = model.latent_size(images.height, images.width)?;
         let order = BatchOrder::new(data.split.train.len(), config.train.batch, config.train.seed)?;
-        let micro = config.train.batch / config.train.lanes.max(1);
+        let micro = config.train.micro();
         let dims = images.batch_dims(micro);
         let pass = record(&mut Tape::new(), &mut ParamTable::default(), &config, dims)?;
         Ok(AutoencoderJob {
@@ -130,7 +130,7 @@ impl AutoencoderJob {
     }
 
     pub(super) fn micro(&self) -> usize {
-        self.config.train.batch / self.config.train.lanes.max(1)
+        self.config.train.micro()
     }
 
     /// Places of the latent grid of an image.
@@ -172,11 +172,7 @@ impl AutoencoderJob {
             self.record_features(&mut table)?;
         }
         let mut store = Store::new(device, table.clone(), self.config.train.seed)?;
-        let options = Options {
-            optimiser: Some(optimiser(&self.config.train)),
-            lanes: self.config.train.lanes,
-            ..Options::default()
-        };
+        let options = training_options(&self.config.train);
         let plan = Plan::compile(&mut store, &tape, &options, progress)?;
         if let Some(tape) = critic {
             self.critic = Some(Critic::compile(&mut store, &tape, &self.config, progress)?);

@@ -3,6 +3,7 @@
 use super::augment::dynamic_range_db;
 use super::autoencoder::AutoencoderJob;
 use super::codes::fill_batch;
+use super::judged_weights;
 use super::session::Numbers;
 use crate::config::Bottleneck;
 use crate::error::{Error, Result};
@@ -10,7 +11,7 @@ use crate::kernels::StepScalars;
 use crate::metrics::{HeadUsage, QualitySum, Scoring};
 use crate::model::quantiser::of_head;
 use crate::model::{Scope, autoencoder};
-use crate::plan::{Options, ParamTable, Plan, Store, Weights};
+use crate::plan::{Options, ParamTable, Plan, Store};
 use crate::tape::Tape;
 
 /// The evaluation plan and its buffers.
@@ -54,11 +55,7 @@ impl AutoencoderJob {
         tape: &Tape,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<()> {
-        let weights = match self.config.train.ema_decay > 0.0 {
-            true => Weights::Average,
-            false => Weights::Current,
-        };
-        let options = Options { weights, ..Options::default() };
+        let options = Options { weights: judged_weights(&self.config.train), ..Options::default() };
         let plan = Plan::compile(store, tape, &options, progress)?;
         let pixels = vec![0.0; self.micro() * self.data.images.image_len()];
         self.evaluation = Some(Evaluation { plan, pixels });

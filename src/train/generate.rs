@@ -1,6 +1,7 @@
 //! New images from a trained denoiser and its tokenizer's decoder.
 
 use super::codes::{Tokenizer, of_one_head};
+use super::judged_weights;
 use super::windows::{Size, Windows, seed_of};
 use crate::config::Config;
 use crate::device::Device;
@@ -94,7 +95,6 @@ impl Generator {
         config: &Config,
         grid: Grid,
         n: usize,
-        weights: Weights,
         tokenizer: &Tokenizer,
         device: Box<dyn Device>,
     ) -> Result<Self> {
@@ -109,7 +109,7 @@ impl Generator {
             grid,
             corruption,
             config: config.clone(),
-            weights,
+            weights: judged_weights(&config.train),
             contexts: vec![],
             networks: [None, None],
             tokenizer: tokenizer.config.clone(),

@@ -14,6 +14,7 @@ pub mod diffusion;
 mod evaluation;
 mod events;
 mod features;
+mod feeder;
 pub mod folder;
 pub mod gaussian;
 pub mod generate;
@@ -33,7 +34,7 @@ pub mod windows;
 pub use checkpoint::Snapshot;
 pub use console::Console;
 pub use folder::RunFolder;
-pub use rate::{learning_rate, optimiser, step_scalars};
+pub use rate::{judged_weights, learning_rate, optimiser, step_scalars, training_options};
 pub use remedies::Remedies;
 pub use session::{Job, Pause, Session};
 
@@ -45,4 +46,16 @@ use crate::data::split::Split;
 pub struct Material {
     pub images: Dataset,
     pub split: Split,
+}
+
+impl Material {
+    /// The class of an image; 0 without labels.
+    pub fn class_of(&self, row: u32) -> u32 {
+        self.images.labels.as_ref().map_or(0, |labels| labels[row as usize])
+    }
+
+    /// The names of all classes.
+    pub fn class_names(&self) -> Vec<String> {
+        (0..self.images.classes() as u32).map(|class| self.images.class_name(class)).collect()
+    }
 }

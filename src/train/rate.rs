@@ -3,7 +3,7 @@
 
 use crate::config::{RateSchedule, Train};
 use crate::kernels::StepScalars;
-use crate::plan::Optimiser;
+use crate::plan::{Optimiser, Options, Weights};
 
 /// AdamW as the settings ask for it.
 pub fn optimiser(train: &Train) -> Optimiser {
@@ -15,6 +15,16 @@ pub fn optimiser(train: &Train) -> Optimiser {
         clip: train.clip as f32,
         average: train.ema_decay > 0.0,
     }
+}
+
+/// How the step of a run is compiled.
+pub fn training_options(train: &Train) -> Options {
+    Options { optimiser: Some(optimiser(train)), lanes: train.lanes, ..Options::default() }
+}
+
+/// The weights by which a run is judged: averaged ones, where there are some.
+pub fn judged_weights(train: &Train) -> Weights {
+    if train.ema_decay > 0.0 { Weights::Average } else { Weights::Current }
 }
 
 /// Linear warm-up from 0, then constant or half a cosine down to 0. `step` counts from 0.
@@ -38,8 +48,7 @@ pub fn step_scalars(train: &Train, step: u64, lane: usize, ring_rows: usize) -> 
     let correction = |beta: f64| (1.0 / (1.0 - beta.powi(updates))) as f32;
     // The ramp lets the average forget the random start (Karras et al. use the same form).
     let ramp = (1.0 + step as f64) / (10.0 + step as f64);
-    let per_lane = train.batch / train.lanes.max(1);
-    let sample = step * train.batch as u64 + (lane * per_lane) as u64;
+    let sample = step * train.batch as u64 + (lane * train.micro()) as u64;
     StepScalars {
         step: step as u32,
         seed_lo: train.seed as u32,

@@ -1,5 +1,6 @@
 //! What a micro-batch of codes is fed to the device with.
 
+use super::super::feeder::Samples;
 use crate::config::{Diffusion, Weighting};
 use crate::data::Embeddings;
 use crate::diffusion::process::Step;
@@ -47,12 +48,7 @@ pub(super) enum Purpose {
 /// The inputs of a micro-batch on the host; the vectors are reused from step to step.
 #[derive(Debug, Default)]
 pub(super) struct MicroBatch {
-    /// Images, as rows of the data set.
-    pub rows: Vec<u32>,
-    pub classes: Vec<u32>,
-    pub times: Vec<f64>,
-    /// 1 for samples without their class and embedding, else 0.
-    pub dropped: Vec<f32>,
+    pub samples: Samples,
     codes: Vec<u32>,
     masked: Vec<f32>,
     weight: Vec<f32>,
@@ -73,9 +69,11 @@ impl MicroBatch {
         plan: &Plan,
     ) -> Result<()> {
         self.codes.clear();
-        self.codes.extend(self.rows.iter().flat_map(|&r| &codes[r as usize * length..][..length]));
+        self.codes.extend(
+            self.samples.rows.iter().flat_map(|&r| &codes[r as usize * length..][..length]),
+        );
         store.write_u32(plan.input("codes")?, &self.codes)?;
-        store.write_u32(plan.input("class")?, &self.classes)?;
+        store.write_u32(plan.input("class")?, &self.samples.classes)?;
         let (settings, corruption, purpose) = how;
         match corruption {
             Corruption::Masked(schedule) => {
@@ -104,12 +102,12 @@ impl MicroBatch {
         plan: &Plan,
     ) -> Result<()> {
         self.context.clear();
-        for (&row, &dropped) in self.rows.iter().zip(&self.dropped) {
+        for (&row, &dropped) in self.samples.rows.iter().zip(&self.samples.dropped) {
             let given = embeddings.row(row as usize);
             self.context.extend(given.iter().map(|&v| if dropped == 0.0 { v } else { 0.0 }));
         }
         store.write_f32(plan.input(CONTEXT)?, &self.context)?;
-        store.write_f32(plan.input(DROPPED)?, &self.dropped)
+        store.write_f32(plan.input(DROPPED)?, &self.samples.dropped)
     }
 
     /// By the mask alone.
@@ -122,7 +120,7 @@ impl MicroBatch {
     ) -> Result<()> {
         self.masked.clear();
         self.weight.clear();
-        for t in self.times.iter().map(|&t| masking.time(t)) {
+        for t in self.samples.times.iter().map(|&t| masking.time(t)) {
             self.masked.push(masking.schedule.masked(t) as f32);
             self.weight.push(masking.weight(t, weighting) as f32);
         }
@@ -141,7 +139,7 @@ impl MicroBatch {
     ) -> Result<()> {
         let all = chain.steps() as f64;
         self.steps.clear();
-        self.steps.extend(self.times.iter().map(|t| ((t * all).ceil() as u32).max(1) - 1));
+        self.steps.extend(self.samples.times.iter().map(|t| ((t * all).ceil() as u32).max(1) - 1));
         self.noise.clear();
         for &t in &self.steps {
             self.noise.extend(words(settings, chain, t as usize, all));

@@ -35,7 +35,7 @@ impl DiffusionJob {
         let Some(plan) = &self.evaluation else {
             return Err(Error::failed("the evaluation plan was not compiled"));
         };
-        let (micro, length) = (self.micro(), self.grid.tokens());
+        let (micro, length) = (self.config.train.micro(), self.grid.tokens());
         let test = &self.data.split.test;
         // (image, time index) pairs, filled up with the last one.
         let images: Vec<usize> = evenly(test.len(), self.config.diffusion.eval_images).collect();
@@ -50,12 +50,12 @@ impl DiffusionJob {
         let mut batch = MicroBatch::default();
         for (at, chunk) in pairs.chunks(micro).enumerate() {
             let pair = |i: usize| chunk[i.min(chunk.len() - 1)];
-            batch.rows.clear();
-            batch.rows.extend((0..micro).map(|i| test[images[pair(i).0]]));
-            batch.classes.clear();
-            batch.classes.extend(batch.rows.iter().map(|&r| self.class_of(r)));
-            batch.times.clear();
-            batch.times.extend((0..micro).map(|i| {
+            batch.samples.rows.clear();
+            batch.samples.rows.extend((0..micro).map(|i| test[images[pair(i).0]]));
+            batch.samples.classes.clear();
+            batch.samples.classes.extend(batch.samples.rows.iter().map(|&r| self.data.class_of(r)));
+            batch.samples.times.clear();
+            batch.samples.times.extend((0..micro).map(|i| {
                 let (place, j) = pair(i);
                 let u = Rng::new(ELBO_SEED, Stream::DiffusionTime, images[place] as u64).uniform();
                 let mut t = [0.0];
@@ -65,8 +65,8 @@ impl DiffusionJob {
             let how = (&self.config.diffusion, &self.corruption, Purpose::Bound);
             batch.write(&self.codes, length, how, store, plan)?;
             if let Some(embeddings) = &self.embeddings {
-                batch.dropped.clear();
-                batch.dropped.resize(micro, 0.0);
+                batch.samples.dropped.clear();
+                batch.samples.dropped.resize(micro, 0.0);
                 batch.write_context(embeddings, store, plan)?;
             }
             let step = StepScalars {

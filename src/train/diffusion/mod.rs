@@ -8,25 +8,24 @@ mod importance;
 pub(super) use bound::evenly;
 
 use super::codes::Tokenizer;
+use super::feeder::Feeder;
 use super::generate::{Generator, Request};
 use super::session::Numbers;
-use super::{Console, Job, Material, RunFolder, Session, optimiser};
+use super::{Console, Job, Material, RunFolder, Session, judged_weights, training_options};
 use crate::config::{Conditioning, Config, Weighting};
 use crate::data::Embeddings;
-use crate::data::batches::BatchOrder;
 use crate::device::Device;
 use crate::device::tuner::Table;
+use crate::diffusion::Corruption;
 use crate::diffusion::baseline::NeighbourModel;
 use crate::diffusion::sampler::Sampler;
-use crate::diffusion::{Corruption, stratified_times};
 use crate::error::{Error, Result};
 use crate::model::Scope;
 use crate::model::denoiser::{self, CONTEXT, Context, Grid, Inputs};
 use crate::ops;
 use crate::ops::NOISE;
-use crate::plan::{Options, ParamTable, Plan, Store, Weights};
+use crate::plan::{Options, ParamTable, Plan, Store};
 use crate::report::{Colormap, Grid as Sheet, write_png};
-use crate::rng::{Rng, Stream};
 use crate::tape::{Act, Tape};
 pub use batch::noise;
 use batch::{MicroBatch, Purpose};
@@ -47,9 +46,7 @@ pub struct DiffusionJob {
     /// Codes of every image.
     codes: Vec<u32>,
     embeddings: Option<Embeddings>,
-    order: BatchOrder,
-    rows: Vec<u32>,
-    rows_of: Option<u64>,
+    feeder: Feeder,
     micro_batch: MicroBatch,
     baseline: f64,
     evaluation: Option<Plan>,
@@ -155,7 +152,7 @@ impl DiffusionJob {
         let corruption = Corruption::new(&config.diffusion, k)?;
         let (classes, times) = (data.images.classes(), corruption.times());
         let grid = Grid { rows, cols, codes: k, classes, times, context: None };
-        let order = BatchOrder::new(data.split.train.len(), config.train.batch, config.train.seed)?;
+        let feeder = Feeder::new(&data, &config)?;
         let length = grid.tokens();
         let pick = |rows: &[u32]| -> Vec<u32> {
             let all = rows.iter().flat_map(|&r| &codes[r as usize * length..][..length]);
@@ -167,8 +164,6 @@ impl DiffusionJob {
         let judged = bound::evenly(test.len(), config.diffusion.eval_images).map(|i| test[i]);
         let baseline = model.bits_per_token(&pick(&judged.collect::<Vec<_>>()), length, cols);
         Ok(DiffusionJob {
-            rows: vec![0; config.train.batch],
-            rows_of: None,
             micro_batch: MicroBatch::default(),
             config,
             data,
@@ -177,7 +172,7 @@ impl DiffusionJob {
             corruption,
             codes,
             embeddings: None,
-            order,
+            feeder,
             baseline,
             evaluation: None,
             open,
@@ -200,14 +195,6 @@ impl DiffusionJob {
         Ok(self)
     }
 
-    fn micro(&self) -> usize {
-        self.config.train.batch / self.config.train.lanes.max(1)
-    }
-
-    fn class_of(&self, row: u32) -> u32 {
-        self.data.images.labels.as_ref().map_or(0, |l| l[row as usize])
-    }
-
     /// Compiles the training and evaluation plans on `device`.
     pub fn session(
         &mut self,
@@ -219,29 +206,23 @@ impl DiffusionJob {
             return Err(Error::failed("the embeddings of the settings were not given to the job"));
         }
         let (mut tape, mut table) = (Tape::new(), ParamTable::default());
-        record(&mut tape, &mut table, &self.config, self.grid, self.micro())?;
+        record(&mut tape, &mut table, &self.config, self.grid, self.config.train.micro())?;
         let mut store = Store::new(device, table.clone(), self.config.train.seed)?;
-        let options = Options {
-            optimiser: Some(optimiser(&self.config.train)),
-            lanes: self.config.train.lanes,
-            ..Options::default()
-        };
+        let options = training_options(&self.config.train);
         let plan = Plan::compile(&mut store, &tape, &options, progress)?;
         let mut tape = Tape::new();
         let mut s = Scope::new(&mut tape, &mut table);
-        let Recorded { value, .. } =
-            record_loss(&mut s, &self.config, self.grid, self.micro(), Purpose::Bound)?;
+        let Recorded { value, .. } = record_loss(
+            &mut s,
+            &self.config,
+            self.grid,
+            self.config.train.micro(),
+            Purpose::Bound,
+        )?;
         tape.output("loss", value)?;
-        let options = Options { weights: self.weights(), ..Options::default() };
+        let options = Options { weights: judged_weights(&self.config.train), ..Options::default() };
         self.evaluation = Some(Plan::compile(&mut store, &tape, &options, progress)?);
         Ok(Session::new(store, plan, self.config.clone(), folder))
-    }
-
-    fn weights(&self) -> Weights {
-        match self.config.train.ema_decay > 0.0 {
-            true => Weights::Average,
-            false => Weights::Current,
-        }
     }
 }
 
@@ -252,12 +233,11 @@ impl Job for DiffusionJob {
 
     fn meta(&self) -> Vec<(String, String)> {
         let Grid { rows, cols, codes, classes, context, .. } = self.grid;
-        let names: Vec<_> = (0..classes).map(|c| self.data.images.class_name(c as u32)).collect();
         let context = context.map(|c| serde_json::json!([c.tokens, c.width]).to_string());
         let grid = serde_json::json!([rows, cols, codes, classes]).to_string();
         let mut meta = vec![
             ("grid".into(), grid),
-            ("class_names".into(), serde_json::json!(names).to_string()),
+            ("class_names".into(), serde_json::json!(self.data.class_names()).to_string()),
         ];
         meta.extend(context.map(|c| (CONTEXT.into(), c)));
         meta
@@ -284,38 +264,15 @@ impl Job for DiffusionJob {
     }
 
     fn feed(&mut self, store: &mut Store, plan: &Plan, step: u64, lane: usize) -> Result<()> {
-        if self.rows_of != Some(step) {
-            self.order.indices(step, &mut self.rows);
-            self.rows.iter_mut().for_each(|r| *r = self.data.split.train[*r as usize]);
-            self.rows_of = Some(step);
-        }
-        let (micro, batch, seed) = (self.micro(), self.config.train.batch, self.config.train.seed);
-        let first = lane * micro;
         // Taken out for the call, so that it can be filled from `self`.
         let mut now = std::mem::take(&mut self.micro_batch);
-        now.rows.clear();
-        now.rows.extend_from_slice(&self.rows[first..first + micro]);
-        let u = Rng::new(seed, Stream::DiffusionTime, step).uniform();
-        now.times.resize(micro, 0.0);
         let t_min = match self.corruption {
             Corruption::Masked(_) if self.config.diffusion.discrete_steps == 0 => {
                 self.config.diffusion.t_min
             }
             Corruption::Masked(_) | Corruption::Chain(_) => 0.0,
         };
-        stratified_times(u, batch, first, t_min, &mut now.times);
-        let null = self.grid.classes as u32;
-        now.dropped.clear();
-        now.dropped.extend((first..first + micro).map(|i| {
-            let sample = step * batch as u64 + i as u64;
-            let u = Rng::new(seed, Stream::ClassDrop, sample).uniform();
-            f32::from(u8::from(u < self.config.denoiser.class_drop))
-        }));
-        now.classes.clear();
-        let samples = now.rows.iter().zip(&now.dropped);
-        now.classes.extend(
-            samples.map(|(&r, &dropped)| if dropped == 0.0 { self.class_of(r) } else { null }),
-        );
+        self.feeder.deal(&self.data, &self.config, (step, lane), t_min, &mut now.samples);
         let how = (&self.config.diffusion, &self.corruption, Purpose::Training);
         let written = now.write(&self.codes, self.grid.tokens(), how, store, plan);
         let written = match &self.embeddings {
@@ -352,16 +309,14 @@ impl Job for DiffusionJob {
         let held_out = self.data.split.test.iter().cycle().take(classes.len());
         let mut contexts = vec![];
         if let Some(embeddings) = &self.embeddings {
-            classes = held_out.clone().map(|&r| self.class_of(r)).collect();
+            classes = held_out.clone().map(|&r| self.data.class_of(r)).collect();
             contexts = held_out.flat_map(|&r| embeddings.row(r as usize)).copied().collect();
         }
         if self.sampling.is_none() {
-            let weights = self.weights();
             self.sampling = Some(Generator::new(
                 &self.config,
                 self.grid,
                 classes.len(),
-                weights,
                 &self.tokenizer,
                 (self.open)()?,
             )?);

@@ -1,5 +1,6 @@
 //! A micro-batch of latents: what is recorded for it, and what it is fed to the device with.
 
+use super::super::feeder::Samples;
 use crate::config::Denoiser;
 use crate::diffusion::gaussian::{alpha, min_snr_weight, sigma};
 use crate::error::Result;
@@ -70,10 +71,7 @@ pub(super) fn record(
 /// The inputs of a micro-batch on the host; the vectors are reused from step to step.
 #[derive(Debug, Default)]
 pub(super) struct MicroBatch {
-    /// Images, as rows of the data set.
-    pub rows: Vec<u32>,
-    pub classes: Vec<u32>,
-    pub times: Vec<f64>,
+    pub samples: Samples,
     /// One input after the other.
     words: Vec<f32>,
 }
@@ -90,14 +88,14 @@ impl MicroBatch {
     ) -> Result<()> {
         let of = |row: u32| &latents[row as usize * length..][..length];
         self.words.clear();
-        self.rows.iter().for_each(|&row| self.words.extend_from_slice(of(row)));
+        self.samples.rows.iter().for_each(|&row| self.words.extend_from_slice(of(row)));
         store.write_f32(plan.input(LATENT)?, &self.words)?;
         self.words.clear();
-        self.times.iter().for_each(|&t| self.words.extend_from_slice(&time_features(t)));
+        self.samples.times.iter().for_each(|&t| self.words.extend_from_slice(&time_features(t)));
         store.write_f32(plan.input(TIME)?, &self.words)?;
         self.write_each(ALPHA, alpha, store, plan)?;
         self.write_each(SIGMA, sigma, store, plan)?;
-        store.write_u32(plan.input(CLASS)?, &self.classes)
+        store.write_u32(plan.input(CLASS)?, &self.samples.classes)
     }
 
     /// The roots of the weights of the loss, whose squared error is of weighted velocities.
@@ -113,7 +111,7 @@ impl MicroBatch {
         plan: &Plan,
     ) -> Result<()> {
         self.words.clear();
-        self.words.extend(self.times.iter().map(|&t| of(t) as f32));
+        self.words.extend(self.samples.times.iter().map(|&t| of(t) as f32));
         store.write_f32(plan.input(name)?, &self.words)
     }
 }

@@ -38,7 +38,8 @@ impl GaussianJob {
     pub(super) fn record_evaluation(&self, table: &mut ParamTable) -> Result<Tape> {
         let mut tape = Tape::new();
         let mut s = Scope::new(&mut tape, table);
-        let pass = batch::record(&mut s, &self.config.denoiser, self.grid, self.micro())?;
+        let pass =
+            batch::record(&mut s, &self.config.denoiser, self.grid, self.config.train.micro())?;
         let error = ops::sub(s.tape, pass.predicted, pass.velocity)?;
         tape.output("error", error)?;
         tape.output("noisy", pass.noisy)?;
@@ -98,7 +99,7 @@ impl GaussianJob {
             clean.extend_from_slice(&self.latents[row as usize * length..][..length]);
         }
         if self.rounding.is_none() {
-            let (grid, micro) = (self.grid, self.micro());
+            let (grid, micro) = (self.grid, self.config.train.micro());
             let standard = self.standard.clone();
             let device = (self.open)()?;
             self.rounding =
@@ -125,16 +126,16 @@ impl GaussianJob {
         let Some(plan) = &self.evaluation else {
             return Err(Error::failed("the evaluation plan was not compiled"));
         };
-        let (micro, length) = (self.micro(), self.grid.length());
+        let (micro, length) = (self.config.train.micro(), self.grid.length());
         let mut batch = MicroBatch::default();
         for (at, chunk) in items.chunks(micro).enumerate() {
             let filled = || (0..micro).map(|i| chunk[i.min(chunk.len() - 1)]);
-            batch.rows.clear();
-            batch.rows.extend(filled().map(|(image, _)| held[image]));
-            batch.classes.clear();
-            batch.classes.extend(batch.rows.iter().map(|&r| self.class_of(r)));
-            batch.times.clear();
-            batch.times.extend(filled().map(|(_, t)| t));
+            batch.samples.rows.clear();
+            batch.samples.rows.extend(filled().map(|(image, _)| held[image]));
+            batch.samples.classes.clear();
+            batch.samples.classes.extend(batch.samples.rows.iter().map(|&r| self.data.class_of(r)));
+            batch.samples.times.clear();
+            batch.samples.times.extend(filled().map(|(_, t)| t));
             batch.write(&self.latents, length, store, plan)?;
             let step = StepScalars {
                 seed_lo: SEED as u32,

@@ -1,5 +1,6 @@
 //! New images from a trained denoiser of latents and its tokenizer's decoder.
 
+use super::super::judged_weights;
 use super::batch::{CLASS, TIME};
 use crate::config::{Bottleneck, Config, Denoiser};
 use crate::device::Device;
@@ -129,12 +130,11 @@ impl LatentGenerator {
         tokenizer: &Tokenizer,
         device: Box<dyn Device>,
     ) -> Result<Self> {
-        let average = config.train.ema_decay > 0.0;
         Ok(LatentGenerator {
             n,
             grid,
             denoiser: config.denoiser.clone(),
-            weights: if average { Weights::Average } else { Weights::Current },
+            weights: judged_weights(&config.train),
             plain: None,
             guided: None,
             decoder: Decoder::new(tokenizer, grid, standard, n, true, device)?,

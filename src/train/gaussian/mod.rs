@@ -12,23 +12,21 @@ mod tests;
 pub use generate::LatentGenerator;
 
 use super::codes::Tokenizer;
+use super::feeder::Feeder;
 use super::generate::Request;
 use super::latents::{STANDARD, Standard};
 use super::session::Numbers;
-use super::{Console, Job, Material, RunFolder, Session, optimiser};
+use super::{Console, Job, Material, RunFolder, Session, judged_weights, training_options};
 use crate::config::Config;
-use crate::data::batches::BatchOrder;
 use crate::device::Device;
 use crate::device::tuner::Table;
 use crate::diffusion::sampler::Sampler;
-use crate::diffusion::stratified_times;
 use crate::error::{Error, Result};
 use crate::model::Scope;
 use crate::model::denoiser::continuous::LatentGrid;
 use crate::ops;
-use crate::plan::{Options, ParamTable, Plan, Store, Weights};
+use crate::plan::{Options, ParamTable, Plan, Store};
 use crate::report::{Colormap, Grid as Sheet, write_png};
-use crate::rng::{Rng, Stream};
 use crate::tape::Tape;
 use batch::MicroBatch;
 use generate::Decoder;
@@ -47,9 +45,7 @@ pub struct GaussianJob {
     standard: Standard,
     /// Standardised, of every image.
     latents: Vec<f32>,
-    order: BatchOrder,
-    rows: Vec<u32>,
-    rows_of: Option<u64>,
+    feeder: Feeder,
     micro_batch: MicroBatch,
     evaluation: Option<Plan>,
     /// Rounds held-out latents to codes.
@@ -108,13 +104,11 @@ impl GaussianJob {
         let train = &data.split.train;
         // Written down, as a resumed run does: there are no steps to draw.
         config.diffusion.importance = Some(false);
-        let order = BatchOrder::new(train.len(), config.train.batch, config.train.seed)?;
+        let feeder = Feeder::new(&data, &config)?;
         let fitted = || Standard::fit(&latents, train, grid.length(), grid.channels);
         let standard = known.unwrap_or_else(fitted);
         standard.apply(&mut latents);
         Ok(GaussianJob {
-            rows: vec![0; config.train.batch],
-            rows_of: None,
             micro_batch: MicroBatch::default(),
             config,
             data,
@@ -122,20 +116,12 @@ impl GaussianJob {
             grid,
             standard,
             latents,
-            order,
+            feeder,
             evaluation: None,
             rounding: None,
             open,
             sampling: None,
         })
-    }
-
-    fn micro(&self) -> usize {
-        self.config.train.batch / self.config.train.lanes.max(1)
-    }
-
-    fn class_of(&self, row: u32) -> u32 {
-        self.data.images.labels.as_ref().map_or(0, |l| l[row as usize])
     }
 
     /// Compiles the training and evaluation plans on `device`.
@@ -146,25 +132,14 @@ impl GaussianJob {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Session> {
         let (mut tape, mut table) = (Tape::new(), ParamTable::default());
-        record(&mut tape, &mut table, &self.config, self.grid, self.micro())?;
+        record(&mut tape, &mut table, &self.config, self.grid, self.config.train.micro())?;
         let mut store = Store::new(device, table.clone(), self.config.train.seed)?;
-        let options = Options {
-            optimiser: Some(optimiser(&self.config.train)),
-            lanes: self.config.train.lanes,
-            ..Options::default()
-        };
+        let options = training_options(&self.config.train);
         let plan = Plan::compile(&mut store, &tape, &options, progress)?;
         let tape = self.record_evaluation(&mut table)?;
-        let options = Options { weights: self.weights(), ..Options::default() };
+        let options = Options { weights: judged_weights(&self.config.train), ..Options::default() };
         self.evaluation = Some(Plan::compile(&mut store, &tape, &options, progress)?);
         Ok(Session::new(store, plan, self.config.clone(), folder))
-    }
-
-    fn weights(&self) -> Weights {
-        match self.config.train.ema_decay > 0.0 {
-            true => Weights::Average,
-            false => Weights::Current,
-        }
     }
 }
 
@@ -177,10 +152,9 @@ impl Job for GaussianJob {
         let LatentGrid { rows, cols, classes, .. } = self.grid;
         let (heads, codes) =
             (self.tokenizer.heads(), self.tokenizer.config.model.num_vq_embeddings);
-        let names: Vec<_> = (0..classes).map(|c| self.data.images.class_name(c as u32)).collect();
         vec![
             ("grid".into(), serde_json::json!([rows, cols * heads, codes, classes]).to_string()),
-            ("class_names".into(), serde_json::json!(names).to_string()),
+            ("class_names".into(), serde_json::json!(self.data.class_names()).to_string()),
             (STANDARD.into(), serde_json::json!(self.standard).to_string()),
         ]
     }
@@ -202,27 +176,9 @@ impl Job for GaussianJob {
     }
 
     fn feed(&mut self, store: &mut Store, plan: &Plan, step: u64, lane: usize) -> Result<()> {
-        if self.rows_of != Some(step) {
-            self.order.indices(step, &mut self.rows);
-            self.rows.iter_mut().for_each(|r| *r = self.data.split.train[*r as usize]);
-            self.rows_of = Some(step);
-        }
-        let (micro, batch, seed) = (self.micro(), self.config.train.batch, self.config.train.seed);
-        let first = lane * micro;
         // Taken out for the call, so that it can be filled from `self`.
         let mut now = std::mem::take(&mut self.micro_batch);
-        now.rows.clear();
-        now.rows.extend_from_slice(&self.rows[first..first + micro]);
-        let u = Rng::new(seed, Stream::DiffusionTime, step).uniform();
-        now.times.resize(micro, 0.0);
-        stratified_times(u, batch, first, 0.0, &mut now.times);
-        let null = self.grid.classes as u32;
-        now.classes.clear();
-        now.classes.extend(now.rows.iter().enumerate().map(|(i, &r)| {
-            let sample = step * batch as u64 + (first + i) as u64;
-            let dropped = Rng::new(seed, Stream::ClassDrop, sample).uniform();
-            if dropped < self.config.denoiser.class_drop { null } else { self.class_of(r) }
-        }));
+        self.feeder.deal(&self.data, &self.config, (step, lane), 0.0, &mut now.samples);
         let gamma = self.config.diffusion.min_snr;
         let written = now.write(&self.latents, self.grid.length(), store, plan);
         let written = written.and_then(|()| match gamma > 0.0 {

@@ -106,8 +106,8 @@ fn noise_is_added_as_the_maths_says() {
     let mut noises = vec![];
     for first in [0, 4] {
         let mut micro = MicroBatch::default();
-        (micro.rows, micro.classes) = ((0..n as u32).collect(), vec![2; n]);
-        micro.times = times.to_vec();
+        (micro.samples.rows, micro.samples.classes) = ((0..n as u32).collect(), vec![2; n]);
+        micro.samples.times = times.to_vec();
         micro.write(&latents, length, &mut store, &plan).unwrap();
         let step = StepScalars { sample_base: first, seed_lo: 5, ..StepScalars::default() };
         plan.run_lane(&mut store, 0, &step).unwrap();

@@ -19,7 +19,7 @@ fn generator(process: &str, heads: usize) -> (Store, Generator) {
          num_vq_embeddings = {CODES}\nvq_embed_dim = 4\n[quantiser]\nresidual_levels = {heads}\n\
          [denoiser]\nlayers = 1\nwidth = 16\nheads = 2\n[diffusion]\nprocess = \"{process}\"\nsteps = 20\n"
     );
-    let config = Config::parse("test", &text, &[]).unwrap();
+    let config = Config::parse("test", &text, &["train.ema_decay=0".into()]).unwrap();
     let (mut tape, mut table) = (Tape::new(), ParamTable::default());
     let mut s = Scope::new(&mut tape, &mut table);
     let x = s.tape.input("x", &[1, 16, 16, config.model.in_channels]).unwrap();
@@ -45,8 +45,7 @@ fn generator(process: &str, heads: usize) -> (Store, Generator) {
             store.write_param(Kind::Param, i, &weights).unwrap();
         }
     }
-    let current = Weights::Current;
-    let made = Generator::new(&config, grid, N, current, &tokenizer, device()).unwrap();
+    let made = Generator::new(&config, grid, N, &tokenizer, device()).unwrap();
     (store, made)
 }
 
