@@ -111,6 +111,71 @@ fn a_comparison_goes_on_where_it_was() {
     place.run(&resume).expect(2, &["the data are not those", "data.npz has changed"]);
 }
 
+/// Diffusions over every arm are trained once, sampled and judged; what was begun without them goes on with
+/// them, and the rule that looks at samples decides.
+#[test]
+fn samples_of_all_routes_are_compared() {
+    let place = Place::new("compare-samples");
+    let mut rng = Rng::new(5, Stream::Test, 0);
+    images(&place.path("data.npz"), [48, 16], || rng.below(256) as u8);
+    let begin = "tiny.toml --data data.npz --seeds 1 --set train.steps=2 --set train.warmup=0 \
+                 --set data.split.fraction=0.5 --vq ema,rvq2 --out out";
+    let asked = "--generate tiny.toml --samples 12 --sampling-steps 2 --classifier-steps 2";
+    compare(&place, &format!("{begin} --rule generation")).expect(2, &["--generate"]);
+    compare(&place, &format!("{begin} --rule generation --generate none.toml"))
+        .expect(2, &["none"]);
+    let bad = "[diffusion]\nprocess = \"gaussian\"\n";
+    std::fs::write(place.path("bad.toml"), bad).unwrap();
+    compare(&place, &format!("{begin} --generate bad.toml")).expect(2, &["of codes"]);
+    assert!(!place.path("out").exists(), "something was trained before the mistake was told");
+
+    let without = compare(&place, begin);
+    assert!(matches!(without.code, Some(0 | 10 | 20 | 30)), "{}", without.err);
+    let rules = json(&place, "out/report.json")["result"]["verdict"]["rules"].clone();
+    assert!(rules[3]["not_judged"].as_str().unwrap().contains("--generate"), "{rules}");
+    let more = compare(&place, &format!("{begin} {asked} --rule generation --resume auto"));
+    assert!(matches!(more.code, Some(0 | 10 | 20 | 30)), "{}", more.err);
+    assert!(!more.err.contains("1/4 ema"), "an autoencoder was trained again: {}", more.err);
+    let report = json(&place, "out/report.json");
+    let routes: Vec<String> = report["samples"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|o| {
+            assert!(o["evaluation"]["kid"]["samples"]["mmd2"].is_number(), "{o}");
+            format!("{} {}", o["arm"].as_str().unwrap(), o["route"].as_str().unwrap())
+        })
+        .collect();
+    let want =
+        ["ema discrete", "ema hybrid", "rvq2 discrete", "kl=1e-6 continuous", "kl=1e-1 continuous"];
+    assert_eq!(routes, want);
+    assert_eq!(report["result"]["verdict"]["rule"], "generation");
+    let process = |run: &str| {
+        let config = place.text(&format!("out/runs/{run}/config.toml"));
+        config.lines().find(|l| l.starts_with("process")).unwrap().to_string()
+    };
+    assert!(process("ema-s0-discrete").contains("masked"));
+    for run in ["ema-s0-hybrid", "kl1e-6-s0-continuous"] {
+        assert!(process(run).contains("gaussian"), "{run}");
+    }
+    let text = place.text("out/report.md");
+    for (name, set, place) in
+        [("| ema | discrete |", "samples", 0), ("| real images |  |", "floor", 0)]
+    {
+        let kid = &report["samples"][place]["evaluation"]["kid"][set]["mmd2"];
+        let row = format!("{name} {:.2} |", 1e3 * kid.as_f64().unwrap());
+        assert!(text.contains(&row), "{row} is not in {text}");
+    }
+    assert!(place.text("out/report.html").contains("kl=1e-1, continuous diffusion"), "no grids");
+
+    // Again: nothing is trained, and the same comes out. Without the samples it is another comparison.
+    let again = place.run(&["compare", "--resume", "out", "--device", "cpu"]);
+    assert_eq!(again.code, more.code, "{}", again.err);
+    assert!(!again.err.contains("diffusion\n"), "{}", again.err);
+    assert_eq!(json(&place, "out/report.json")["result"], report["result"]);
+    compare(&place, &format!("{begin} --resume auto")).expect(2, &["samples that are missing"]);
+}
+
 /// A run that diverges is an outcome: the others are trained all the same.
 #[test]
 fn arms_that_diverge() {

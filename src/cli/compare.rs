@@ -3,11 +3,13 @@
 use super::begin::{Origin, begin};
 use super::common::{DeviceArgs, material, preparing};
 use super::protocol::{PROTOCOL, Protocol, read_json, write_json};
+use super::routes::{Generating, Stage};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vqforge::compare::{
-    ArmSpec, Outcome, Pictures, Standing, assemble, examine, html, markdown, standing, subjects,
+    ArmSpec, Outcome, Pictures, Route, SampleOutcome, Standing, assemble, examine, html, markdown,
+    standing, subjects,
 };
 use vqforge::config::Config;
 use vqforge::data::atomic::write_atomically;
@@ -39,12 +41,15 @@ pub struct Args {
     /// How often each arm is trained, from different weights and batches; default 3
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100))]
     pub(super) seeds: Option<u64>,
-    /// Which rule decides: literal, db or rate-matched; all are reported; default db, or the one before
+    /// Which rule decides: literal, db, rate-matched or generation; all are reported; default db, or the one
+    /// before
     #[arg(long, value_parser = rule)]
     pub(super) rule: Option<Rule>,
     /// The VQ-VAE must be better by more than this, under the rules in dB; default 0, or as before
     #[arg(long, value_name = "DB", value_parser = decibels, allow_negative_numbers = true)]
     pub(super) margin: Option<f64>,
+    #[command(flatten)]
+    pub(super) generating: Generating,
     /// Folder for the runs and the report; default runs/compare-NAME, NAME from the settings
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
@@ -56,7 +61,7 @@ pub struct Args {
 }
 
 fn rule(text: &str) -> std::result::Result<Rule, String> {
-    Rule::parse(text).map_err(|_| "use literal, db or rate-matched".into())
+    Rule::parse(text).map_err(|_| "use literal, db, rate-matched or generation".into())
 }
 
 fn decibels(text: &str) -> std::result::Result<f64, String> {
@@ -101,12 +106,13 @@ pub fn run(args: &Args) -> Result<Decision> {
     let Protocol { rule, margin: margin_db, .. } = study.protocol;
     let settings = Settings { rule, margin_db, ..Settings::default() };
     let Standing { arms, outcomes: judged, notes } = standing(&study.protocol.arms, &outcomes)?;
-    let mut result = assemble(&arms, &judged, &study.data, &people, &settings)?;
+    let samples = study.samples(&arms)?;
+    let mut result = assemble(&arms, &judged, &samples, &study.data, &people, &settings)?;
     result.notes.extend(notes);
     let facts = study.facts(&base, &described, started.elapsed().as_secs_f64());
     let pictures = study.pictures(&arms)?;
-    let page = html(&arms, &judged, &result, &pictures, &facts)?;
-    let text = markdown(&arms, &judged, &result, &facts);
+    let page = html(&arms, &judged, &samples, &result, &pictures, &facts)?;
+    let text = markdown(&arms, &judged, &samples, &result, &facts);
     let folder = &study.folder;
     write_atomically(&folder.join("report.html"), |w| w.write_all(page.as_bytes()))?;
     write_atomically(&folder.join("report.md"), |w| w.write_all(text.as_bytes()))?;
@@ -115,6 +121,7 @@ pub fn run(args: &Args) -> Result<Decision> {
         "exit_code": result.verdict.decision.exit_code(),
         "result": result,
         "outcomes": outcomes,
+        "samples": samples,
         "circumstances": facts,
     });
     write_json(&folder.join("report.json"), &summary)?;
@@ -157,6 +164,27 @@ impl Study<'_> {
         Ok(outcomes)
     }
 
+    /// Of diffusions over the arms, if they are asked for, with the seed of the arm each.
+    fn samples(&mut self, arms: &[ArmSpec]) -> Result<Vec<SampleOutcome>> {
+        let Some(generation) = self.protocol.generation.clone() else { return Ok(vec![]) };
+        let mut outcomes = vec![];
+        for seed in 0..self.protocol.seeds {
+            for arm in arms {
+                let run = self.run_folder(arm, seed);
+                let (protocol, device) = (&self.protocol, &self.args.device);
+                let stage = Stage { protocol, device, run: &run, arm, seed };
+                for &route in Route::of(arm.kind) {
+                    let outcome = stage.sampled(&generation, route, &mut self.console);
+                    outcomes.push(outcome.map_err(|e| match e.kind {
+                        Kind::Interrupted => self.interrupted(arm, seed),
+                        _ => e,
+                    })?);
+                }
+            }
+        }
+        Ok(outcomes)
+    }
+
     fn run_folder(&self, arm: &ArmSpec, seed: u64) -> PathBuf {
         self.folder.join(RUNS).join(format!("{}-s{seed}", arm.slug()))
     }
@@ -193,9 +221,9 @@ impl Study<'_> {
     /// One run that diverges must not keep the others from being judged: it is an outcome, too. A
     /// Ctrl-C ends the comparison, not the run alone.
     fn ended(&mut self, arm: &ArmSpec, seed: u64, path: &Path, error: &Error) -> Result<Outcome> {
-        let run = format!("{}, seed {seed}", arm.name);
         match error.kind {
             Kind::Diverged => {
+                let run = format!("{}, seed {seed}", arm.name);
                 let reason = error.to_string().lines().next().unwrap_or_default().to_string();
                 let again = format!("delete {} to train it again", path.display());
                 self.console.line(&format!("warning: {run} failed: {reason} (help: {again})"));
@@ -203,12 +231,15 @@ impl Study<'_> {
                 write_json(&path.join(OUTCOME), &outcome)?;
                 Ok(outcome)
             }
-            Kind::Interrupted => {
-                Err(Error::new(error.kind, format!("stopped in {run}; everything is saved"))
-                    .help(resume_command("compare", &self.folder)))
-            }
+            Kind::Interrupted => Err(self.interrupted(arm, seed)),
             _ => Err(error.clone()),
         }
+    }
+
+    fn interrupted(&self, arm: &ArmSpec, seed: u64) -> Error {
+        let run = format!("{}, seed {seed}", arm.name);
+        Error::new(Kind::Interrupted, format!("stopped in {run}; everything is saved"))
+            .help(resume_command("compare", &self.folder))
     }
 
     /// The images shown in the report, and what the arms of the first seed made of them.
@@ -223,7 +254,18 @@ impl Study<'_> {
             let tensor = kept.tensors.get("shown").map(|t| t.data.clone()).unwrap_or_default();
             made.push((arm.name.clone(), tensor));
         }
-        Ok(Pictures { shape: images.image_shape(), originals, made })
+        let mut samples = vec![];
+        if self.protocol.generation.is_some() {
+            for arm in arms {
+                let run = self.run_folder(arm, 0);
+                let (protocol, device) = (&self.protocol, &self.args.device);
+                let stage = Stage { protocol, device, run: &run, arm, seed: 0 };
+                for &route in Route::of(arm.kind) {
+                    samples.extend(stage.picture(route)?);
+                }
+            }
+        }
+        Ok(Pictures { shape: images.image_shape(), originals, made, samples })
     }
 
     fn facts(&self, base: &Config, device: &str, seconds: f64) -> Vec<(String, String)> {

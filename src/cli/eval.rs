@@ -4,7 +4,8 @@ use super::common::{DeviceArgs, folder, material};
 use super::opened::{Followed, open as open_run};
 use super::protocol::write_json;
 use super::sample::BATCH;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use vqforge::compare::Generation;
 use vqforge::config::Config;
 use vqforge::data::write::to_u8;
 use vqforge::data::{Dataset, Scale};
@@ -16,7 +17,7 @@ use vqforge::report::{Colormap, Grid as Sheet, Raster, write_png};
 use vqforge::train::appraise::{Judge, fitting};
 use vqforge::train::codes::{TOKENIZER, Tokenizer};
 use vqforge::train::generate::Request;
-use vqforge::train::{Console, Material, Snapshot};
+use vqforge::train::{Console, Material, Snapshot, stop};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -35,7 +36,7 @@ pub struct Args {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4095))]
     steps: Option<u32>,
     /// As of `vqforge sample`: ancestral, maskgit, ddim, ...
-    #[arg(long, default_value = "ancestral")]
+    #[arg(long, default_value = SAMPLER)]
     sampler: String,
     /// Scale of classifier-free guidance; 1: none
     #[arg(long, default_value_t = 1.5)]
@@ -45,7 +46,7 @@ pub struct Args {
     #[command(flatten)]
     followed: Followed,
     /// Steps of each judging classifier
-    #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = CLASSIFIER_STEPS, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     classifier_steps: u64,
     /// The result as one JSON object on standard output
     #[arg(long)]
@@ -57,9 +58,14 @@ pub struct Args {
     device: DeviceArgs,
 }
 
+const SAMPLER: &str = "ancestral";
+pub(super) const CLASSIFIER_STEPS: u64 = 400;
 /// What judges is the same whatever the seed of the samples.
 const JUDGE_SEED: u64 = 0;
-/// In grid.png: classes, and images of each on either side.
+/// In the run folder.
+pub(super) const OUT: &str = "eval";
+pub(super) const GRID: &str = "grid.png";
+/// In it: classes, and images of each on either side.
 const CLASSES_SHOWN: usize = 12;
 const EACH_SHOWN: usize = 6;
 /// Pixels between the two sides of grid.png, and their gray.
@@ -74,25 +80,58 @@ struct Subject {
     data: String,
 }
 
+impl Args {
+    /// A judgement of what a run makes, in its folder.
+    pub(super) fn of_run(run: &Path, how: &Generation, seed: u64, device: &DeviceArgs) -> Self {
+        Args {
+            run: run.into(),
+            data: None,
+            samples: None,
+            n: how.samples,
+            steps: how.steps,
+            sampler: SAMPLER.into(),
+            guidance: how.guidance,
+            seed,
+            followed: Followed::default(),
+            classifier_steps: how.classifier_steps,
+            json: false,
+            out: None,
+            device: device.clone(),
+        }
+    }
+}
+
 pub fn run(args: &Args) -> Result<()> {
+    let mut console = Console::new(args.device.quiet);
+    let (evaluation, out) = judge(args, &mut console)?;
+    match args.json {
+        true => super::print(
+            &serde_json::to_string(&evaluation)
+                .map_err(|e| Error::failed("cannot write JSON").why(e))?,
+        ),
+        false => super::print(&out.display().to_string()),
+    }
+}
+
+/// The evaluation, and the folder that it and its pictures were written to.
+pub(super) fn judge(args: &Args, console: &mut Console) -> Result<(Evaluation, PathBuf)> {
     let sampler = Sampler::parse(&args.sampler)?;
     if !args.guidance.is_finite() {
         return Err(Error::usage("nothing can be sampled so")
             .at(format!("--guidance {}", args.guidance))
             .help("use a guidance between 1 and 5"));
     }
-    let mut console = Console::new(args.device.quiet);
     let subject = open(args)?;
-    drop(args.device.announce(&mut console)?);
+    drop(args.device.announce(console)?);
     // Samples that cannot be read are told before anything is computed.
     let given = args.samples.as_ref().map(Dataset::open).transpose()?;
-    let data = material(&subject.config, &subject.data, subject.scale, &mut console)?;
-    let out = args.out.clone().unwrap_or_else(|| args.run.join("eval"));
+    let data = material(&subject.config, &subject.data, subject.scale, console)?;
+    let out = args.out.clone().unwrap_or_else(|| args.run.join(OUT));
     folder(&out)?;
     let (samples, sampling) = match given {
         Some(samples) => (fitting(samples, &data.images)?, None),
         None => {
-            let (samples, sampling) = generate(args, sampler, &mut console)?;
+            let (samples, sampling) = generate(args, sampler, console)?;
             (fitting(samples, &data.images)?, Some(sampling))
         }
     };
@@ -109,19 +148,13 @@ pub fn run(args: &Args) -> Result<()> {
     let mut say = |what: &str| console.progress(what);
     let evaluation = judge.appraise(&data, &samples, circumstances, &open, &mut say)?;
     write_json(&out.join("eval.json"), &evaluation)?;
-    write_png(&out.join("grid.png"), &beside(&samples, &data)?)?;
+    write_png(&out.join(GRID), &beside(&samples, &data)?)?;
     write_png(&out.join("nearest.png"), &nearest(&samples, &data, &evaluation)?)?;
     evaluation.table().iter().for_each(|line| console.line(line));
     console.line("grid.png: samples left, held-out images right; a row a class");
     console
         .line("nearest.png: samples above their nearest training images, by features, by pixels");
-    match args.json {
-        true => super::print(
-            &serde_json::to_string(&evaluation)
-                .map_err(|e| Error::failed("cannot write JSON").why(e))?,
-        ),
-        false => super::print(&out.display().to_string()),
-    }
+    Ok((evaluation, out))
 }
 
 /// The run's settings and the name of its data.
@@ -168,6 +201,7 @@ fn generate(args: &Args, sampler: Sampler, console: &mut Console) -> Result<(Dat
     let len: usize = opened.shape.iter().product();
     let mut pixels = Vec::with_capacity(n * len);
     for (at, chunk) in labels.chunks(batch).enumerate() {
+        stop::check()?;
         let first = at * batch;
         console.progress(&format!("sampled {first} of {n}"));
         // A short last batch is filled up; what is too much is dropped.

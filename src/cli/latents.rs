@@ -3,7 +3,7 @@
 use super::common::{DeviceArgs, material, preparing};
 use super::opened::{Opened, parse};
 use super::resume::Start;
-use super::train::{Common, finish, open_tokenizer, seen_as_by};
+use super::train::{Common, Ended, finish, open_tokenizer, seen_as_by};
 use std::path::Path;
 use vqforge::config::Config;
 use vqforge::device::tuner::Table;
@@ -28,7 +28,7 @@ pub fn train(
     mut start: Start,
     tokenizer: Option<&Path>,
     console: &mut Console,
-) -> Result<()> {
+) -> Result<Option<Ended>> {
     let tokenizer =
         open_tokenizer(tokenizer, start.run.as_deref(), Tokenizer::of_latents, console)?;
     let device = args.device.announce_with(start.choices.as_ref(), console)?;
@@ -64,7 +64,7 @@ pub fn train(
             latents::remember(&folder.file(LATENTS), &tokenizer, &data.images, made)
         })
     };
-    finish(args, start, args.pause(), &data, session, &mut job, &mut keep, console).map(drop)
+    finish(args, start, args.pause(), &data, session, &mut job, &mut keep, console)
 }
 
 /// Opens the checkpoint of a run for batches of `n` samples.

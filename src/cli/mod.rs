@@ -16,6 +16,7 @@ mod protocol;
 mod reconstruct;
 mod report;
 mod resume;
+mod routes;
 mod sample;
 mod train;
 mod tuning;

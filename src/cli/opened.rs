@@ -78,7 +78,7 @@ pub(super) fn parse<T: serde::de::DeserializeOwned>(snapshot: &Snapshot, key: &s
 }
 
 /// What samples follow beside a class, for runs that were trained with embeddings.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Followed {
     /// Embeddings to follow, for a run that was trained with some: row i for sample i, in turn
     #[arg(long, value_name = "FILE.npy")]

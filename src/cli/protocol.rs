@@ -5,7 +5,7 @@ use super::compare::Args;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use vqforge::compare::{ArmSpec, subjects, vae_arms, vq_arms};
+use vqforge::compare::{ArmSpec, Generation, Route, subjects, vae_arms, vq_arms};
 use vqforge::config::Config;
 use vqforge::data::atomic::write_atomically;
 use vqforge::error::{Error, Result};
@@ -28,6 +28,9 @@ pub struct Protocol {
     pub fingerprint: Option<String>,
     pub arms: Vec<ArmSpec>,
     pub seeds: u64,
+    /// `None`: no samples are made.
+    #[serde(default)]
+    pub generation: Option<Generation>,
     pub rule: Rule,
     /// In dB.
     pub margin: f64,
@@ -51,7 +54,24 @@ impl Protocol {
             }
         }
         let last = self.seeds.saturating_sub(1);
-        self.arms.iter().try_for_each(|arm| self.settings(arm, last).map(drop))
+        self.arms.iter().try_for_each(|arm| self.settings(arm, last).map(drop))?;
+        let Some(generation) = &self.generation else {
+            return match self.rule {
+                Rule::Generation => Err(Error::usage("the generation rule needs samples")
+                    .at("--rule generation")
+                    .help(
+                        "--generate SETTINGS trains diffusions over the arms and samples from them",
+                    )),
+                _ => Ok(()),
+            };
+        };
+        let base = Config::parse(PROTOCOL, &self.config, &[])?;
+        for arm in &self.arms {
+            for &route in Route::of(arm.kind) {
+                generation.settings(&base, arm, route, last)?;
+            }
+        }
+        Ok(())
     }
 
     /// Is everything of `begun` in it, perhaps with further arms or seeds?
@@ -59,6 +79,7 @@ impl Protocol {
         self.config == begun.config
             && self.data == begun.data
             && self.seeds >= begun.seeds
+            && (begun.generation.is_none() || self.generation == begun.generation)
             && begun.arms.iter().all(|arm| self.arms.contains(arm))
     }
 
@@ -108,6 +129,7 @@ impl Args {
             ("--vq", self.vq.is_some()),
             ("--vae", self.vae.is_some()),
             ("--seeds", self.seeds.is_some()),
+            ("--generate", self.generating.generate.is_some()),
             ("--out", self.out.as_ref().is_some_and(|out| out != folder)),
         ];
         let given: Vec<_> = given.iter().filter(|(_, is)| *is).map(|(what, _)| *what).collect();
@@ -146,6 +168,7 @@ impl Args {
             fingerprint: None,
             arms: [vq, vae].concat(),
             seeds: self.seeds.unwrap_or(SEEDS),
+            generation: self.generating.described()?,
             rule: Rule::Db,
             margin: 0.0,
         };
@@ -163,7 +186,7 @@ impl Args {
         if !protocol.extends(&begun) {
             return Err(Error::usage("the comparison in this folder is another one")
                 .at_path(&folder)
-                .why("its settings or data differ, or it has arms or seeds that are missing here")
+                .why("its settings or data differ, or it has arms, seeds or samples that are missing here")
                 .help("continue it with --resume DIR alone, or choose another --out"));
         }
         (protocol.fingerprint, protocol.rule) = (begun.fingerprint, begun.rule);

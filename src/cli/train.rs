@@ -93,10 +93,14 @@ pub fn run(command: &Command) -> Result<()> {
             diffusion(common, tokenizer.as_deref(), &mut console)
         }
     };
-    if let Err(e) = &outcome {
-        console.record(&e.to_string());
+    match outcome {
+        Ok(Some(ended)) => super::print(&ended.run.display().to_string()),
+        Ok(None) => Ok(()),
+        Err(e) => {
+            console.record(&e.to_string());
+            Err(e)
+        }
     }
-    outcome
 }
 
 /// `90`, `90s`, `30m`, `1.5h`.
@@ -114,6 +118,22 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
 }
 
 impl Common {
+    /// A run of these settings in `out`, or what was begun there.
+    pub(super) fn run_in(config: PathBuf, data: String, out: PathBuf, device: DeviceArgs) -> Self {
+        Common {
+            config: Some(config),
+            sets: vec![],
+            data: Some(data),
+            out: Some(out),
+            resume: Some("auto".into()),
+            precision: None,
+            dry_run: false,
+            max_steps: None,
+            time_limit: None,
+            device,
+        }
+    }
+
     pub(super) fn pause(&self) -> Pause {
         Pause { steps: self.max_steps, seconds: self.time_limit }
     }
@@ -124,7 +144,7 @@ fn autoencoder(
     bottleneck: Bottleneck,
     auto_remedy: bool,
     console: &mut Console,
-) -> Result<()> {
+) -> Result<Option<Ended>> {
     let kind = match bottleneck {
         Bottleneck::Vq => "vqvae",
         Bottleneck::Kl => "klvae",
@@ -156,7 +176,7 @@ fn autoencoder(
             Some(run) => e.help(resume_command(&format!("train {kind}"), &run)),
             None => e,
         })?;
-        let Some(Ended { run, steps, anew: Some(changes) }) = ended else { return Ok(()) };
+        let Some(Ended { run, steps, anew: Some(changes) }) = ended else { return Ok(ended) };
         let config = Config::parse("settings", &config.to_toml()?, &changes)?;
         let how = arguments(&changes);
         console.line(&format!("the codebook has collapsed; the run begins anew with {how}"));
@@ -169,7 +189,12 @@ fn autoencoder(
     }
 }
 
-fn diffusion(args: &Common, tokenizer: Option<&Path>, console: &mut Console) -> Result<()> {
+/// Trains, as `train diffusion` does.
+pub(super) fn diffusion(
+    args: &Common,
+    tokenizer: Option<&Path>,
+    console: &mut Console,
+) -> Result<Option<Ended>> {
     let mut start = args.start("diffusion", console)?;
     if start.config.diffusion.process == Process::Gaussian {
         return latents::train(args, start, tokenizer, console);
@@ -205,7 +230,7 @@ fn diffusion(args: &Common, tokenizer: Option<&Path>, console: &mut Console) -> 
         job = job.with_embeddings(embeddings)?;
     }
     let session = job.session(device, None, &mut preparing(console))?;
-    finish(args, start, args.pause(), &data, session, &mut job, &mut keep, console).map(drop)
+    finish(args, start, args.pause(), &data, session, &mut job, &mut keep, console)
 }
 
 /// The embedding of every image, where the settings name some.
@@ -351,9 +376,6 @@ pub(super) fn finish(
         ));
     }
     let anew = finished.anew.filter(|_| !late);
-    if anew.is_none() {
-        super::print(&path.display().to_string())?;
-    }
     Ok(Some(Ended { run: path, steps: finished.steps - first, anew }))
 }
 

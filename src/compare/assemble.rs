@@ -2,6 +2,7 @@
 
 use super::arms::ArmSpec;
 use super::outcome::Outcome;
+use super::samples::{Route, SampleOutcome, distances};
 use crate::error::{Error, Result};
 use crate::metrics::{Gate, PSNR_CAP, mse, psnr};
 use crate::train::Material;
@@ -35,6 +36,7 @@ pub struct Assembled {
 pub fn assemble(
     arms: &[ArmSpec],
     outcomes: &[Outcome],
+    samples: &[SampleOutcome],
     data: &Material,
     subjects: &[String],
     settings: &Settings,
@@ -43,7 +45,7 @@ pub fn assemble(
     let mut made = vec![];
     for spec in arms {
         let own: Vec<&Outcome> = outcomes.iter().filter(|o| o.arm == spec.name).collect();
-        made.push(arm(spec, &own, test, subjects)?);
+        made.push(arm(spec, &own, samples, test, subjects)?);
     }
     let seeds: std::collections::BTreeSet<u64> = outcomes.iter().map(|o| o.seed).collect();
     let floor = floor(data, subjects, &seeds)?;
@@ -83,7 +85,6 @@ pub fn assemble(
             settings.rule.name()
         ));
     }
-    notes.push("sample quality is not judged: no diffusion runs were given".into());
     Ok(Assembled {
         deciding: deciding.clone(),
         verdict: verdict.clone(),
@@ -101,7 +102,13 @@ fn rank(verdict: &Verdict) -> (bool, bool, f64) {
     (in_use, interval.is_some(), interval.map_or(0.0, |i| i.mean))
 }
 
-fn arm(spec: &ArmSpec, own: &[&Outcome], test: &[u32], subjects: &[String]) -> Result<Arm> {
+fn arm(
+    spec: &ArmSpec,
+    own: &[&Outcome],
+    samples: &[SampleOutcome],
+    test: &[u32],
+    subjects: &[String],
+) -> Result<Arm> {
     let mut table = Table::new();
     for outcome in own {
         if outcome.scores.len() != test.len() {
@@ -122,6 +129,8 @@ fn arm(spec: &ArmSpec, own: &[&Outcome], test: &[u32], subjects: &[String]) -> R
         rate: own.iter().map(|o| o.bits).sum::<f64>() / own.len().max(1) as f64,
         usage: UsageGate::worst(own.iter().flat_map(|o| &o.usage), IN_USE),
         psnr: table,
+        samples: distances(samples, spec, Route::of(spec.kind)[0]),
+        hybrid_samples: distances(samples, spec, Route::Hybrid),
     })
 }
 
@@ -202,6 +211,7 @@ mod tests {
     struct Study {
         arms: Vec<ArmSpec>,
         outcomes: Vec<Outcome>,
+        samples: Vec<SampleOutcome>,
     }
 
     impl Study {
@@ -209,7 +219,7 @@ mod tests {
             let resampling = Resampling { draws: 500, ..Resampling::default() };
             let settings = Settings { rule, resampling, ..Settings::default() };
             let people: Vec<String> = (0..6).map(|row| format!("p{}", row % 2)).collect();
-            assemble(&self.arms, &self.outcomes, &data(), &people, &settings)
+            assemble(&self.arms, &self.outcomes, &self.samples, &data(), &people, &settings)
         }
     }
 
@@ -226,7 +236,7 @@ mod tests {
         {
             all.extend(outcomes(&spec.name, psnr, bits, None));
         }
-        Study { arms, outcomes: all }
+        Study { arms, outcomes: all, samples: vec![] }
     }
 
     /// ema has the higher PSNR for four times the bits of fsq: at equal rate fsq is 3 dB better, ema 1

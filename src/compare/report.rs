@@ -3,10 +3,12 @@
 use super::arms::ArmSpec;
 use super::assemble::Assembled;
 use super::outcome::Outcome;
+use super::sample_report::{self, LEGEND};
+use super::samples::SampleOutcome;
 use crate::error::{Error, Result};
 use crate::metrics::{FEATURE_NAMES, ImageScores, SsimConvention, mean_distance};
 use crate::report::chart::{AxisSpec, Chart, Mark, Note, Series};
-use crate::report::html::{Better, Block, Report, Section, Tone};
+use crate::report::html::{Better, Block, Picture, Report, Section, Tone};
 use crate::report::scale::Scale;
 use crate::report::{Colormap, Grid, codes, encode};
 use crate::verdict::{ArmKind, Decision, Verdict};
@@ -19,6 +21,8 @@ pub struct Pictures {
     pub originals: Vec<f32>,
     /// Arm and reconstructions of the same images.
     pub made: Vec<(String, Vec<f32>)>,
+    /// What the diffusions over them made beside held-out images.
+    pub samples: Vec<Picture>,
 }
 
 /// How much brighter errors are shown than images.
@@ -157,6 +161,7 @@ fn legend(rows: &[Row<'_>], result: &Assembled) -> Vec<String> {
 pub fn markdown(
     arms: &[ArmSpec],
     outcomes: &[Outcome],
+    samples: &[SampleOutcome],
     result: &Assembled,
     facts: &[(String, String)],
 ) -> String {
@@ -165,10 +170,13 @@ pub fn markdown(
     text.push_str("\n\n## Arms\n\n");
     let rows = rows(arms, outcomes);
     let (head, _, cells) = table(&rows);
-    text.push_str(&format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len())));
-    cells.iter().for_each(|row| text.push_str(&format!("| {} |\n", row.join(" | "))));
+    text.push_str(&markdown_table(&head, &cells));
     text.push('\n');
     legend(&rows, result).iter().for_each(|said| text.push_str(&format!("{said}\n")));
+    if let Some((head, cells)) = sample_report::table(samples) {
+        let table = markdown_table(&head, &cells);
+        text.push_str(&format!("\n## Samples\n\n{table}\n{LEGEND}\n"));
+    }
     for note in &result.notes {
         text.push_str(&format!("\n* {note}"));
     }
@@ -177,10 +185,17 @@ pub fn markdown(
     text
 }
 
+fn markdown_table(head: &[String], rows: &[Vec<String>]) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let rows: String = rows.iter().map(|row| line(row)).collect();
+    format!("{}|{}\n{rows}", line(head), "---|".repeat(head.len()))
+}
+
 /// The comparison as a page of its own.
 pub fn html(
     arms: &[ArmSpec],
     outcomes: &[Outcome],
+    samples: &[SampleOutcome],
     result: &Assembled,
     pictures: &Pictures,
     facts: &[(String, String)],
@@ -222,13 +237,20 @@ pub fn html(
     let (head, better, cells) = table(&rows);
     let legend = Block::Text(legend(&rows, result).join(" "));
     let table = Block::Ranked { head, rows: cells, better };
-    let sections = vec![
+    let mut sections = vec![
         Section::new("Verdict", verdict),
         Section::new("Arms", vec![table, legend, Block::Charts(vec![rate_chart(&rows)])]),
+    ];
+    if let Some((head, rows)) = sample_report::table(samples) {
+        let pictures = Block::Images(pictures.samples.clone());
+        let blocks = vec![Block::Table { head, rows }, Block::Text(LEGEND.into()), pictures];
+        sections.push(Section::new("Samples", blocks));
+    }
+    sections.extend([
         Section::new("Pictures", grids(result, &rows, pictures)?),
         Section::new("Codebooks", vec![Block::Charts(histograms(&rows))]),
         Section::new("Circumstances", vec![Block::Facts(facts.to_vec())]),
-    ];
+    ]);
     let report = Report {
         title: "VQ-VAE or KL-VAE".into(),
         subtitle: format!("{} arms, {} runs", arms.len(), outcomes.len()),

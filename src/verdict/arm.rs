@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::samples::SampleDistances;
 use crate::error::{Error, Result};
 use crate::metrics::{Gate, Usage};
 
@@ -126,4 +127,8 @@ pub struct Arm {
     /// PSNR in dB of every image. A VAE's is decoded from a sampled latent: its mean would carry
     /// bits that the rate does not count.
     pub psnr: Table,
+    /// Of diffusion over its codes, or of Gaussian diffusion of a VAE's latents.
+    pub samples: SampleDistances,
+    /// Of Gaussian diffusion of its code vectors, rounded to codes. Of arms with codes.
+    pub hybrid_samples: SampleDistances,
 }

@@ -42,23 +42,34 @@ pub enum Rule {
     Db,
     /// PSNR of the VQ less that of the VAE interpolated at the rate of the VQ, less the margin.
     RateMatched,
+    /// 1000 times the KID of samples over the VAE less that of samples over the VQ.
+    Generation,
 }
 
 impl Rule {
-    pub const ALL: [Rule; 3] = [Rule::Literal, Rule::Db, Rule::RateMatched];
+    pub const ALL: [Rule; 4] = [Rule::Literal, Rule::Db, Rule::RateMatched, Rule::Generation];
 
     pub fn name(self) -> &'static str {
         match self {
             Rule::Literal => "literal",
             Rule::Db => "db",
             Rule::RateMatched => "rate-matched",
+            Rule::Generation => "generation",
+        }
+    }
+
+    /// What its differences are in, with a space before it; nothing of numbers without a unit.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Rule::Generation => "",
+            _ => " dB",
         }
     }
 
     pub fn parse(name: &str) -> Result<Rule> {
         Rule::ALL.into_iter().find(|rule| rule.name() == name).ok_or_else(|| {
             Error::usage(format!("there is no rule `{name}`"))
-                .help("choose literal, db or rate-matched")
+                .help("choose literal, db, rate-matched or generation")
         })
     }
 }
@@ -69,7 +80,7 @@ pub struct RuleOutcome {
     pub rule: Rule,
     /// The quantity that is compared with 0, in words.
     pub quantity: String,
-    /// In dB; `None` if the rule could not be judged.
+    /// In [`Rule::unit`]; `None` if the rule could not be judged.
     pub interval: Option<Interval>,
     /// Why it could not be judged.
     pub not_judged: Option<String>,
@@ -87,7 +98,7 @@ pub struct Verdict {
     pub rule: Rule,
     /// Plain sentences with the numbers, the decisive one last.
     pub reasons: Vec<String>,
-    /// All three rules.
+    /// All rules.
     pub rules: Vec<RuleOutcome>,
     /// PSNR of the VQ less that of the mean training image less the margin, in dB.
     pub floor: Interval,

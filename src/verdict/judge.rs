@@ -6,6 +6,7 @@ use super::arm::{Arm, ArmKind, Table, UsageGate};
 use super::bootstrap::{Interval, Resampling, paired_bootstrap};
 use super::decision::{Decision, Rule, RuleOutcome, Verdict};
 use super::rate::{Matched, rate_matched};
+use super::samples::{closer, mean};
 use super::text::{reasons, signed};
 use crate::error::{Error, Result};
 use crate::metrics::Gate;
@@ -33,7 +34,7 @@ pub struct Settings {
     /// gain more than 6.02 R dB over its mean, and a grid of codes spends about 1/8 of a bit: .75 dB.
     pub floor_margin_db: f64,
     /// Name of the VAE that the rules without matched rates look at; `None`: the one of the highest
-    /// mean PSNR.
+    /// mean PSNR, and for generation the one whose samples are closest to real images.
     pub against: Option<String>,
     pub resampling: Resampling,
 }
@@ -71,7 +72,10 @@ pub fn judge(comparison: &Comparison, settings: &Settings) -> Result<Verdict> {
             .hybrids
             .iter()
             .map(|hybrid| Ok((hybrid.name.clone(), arms.difference(hybrid, rule, settings)?)));
-        let hybrids = hybrids.collect::<Result<Vec<_>>>()?;
+        let mut hybrids = hybrids.collect::<Result<Vec<_>>>()?;
+        if rule == Rule::Generation {
+            hybrids.extend(arms.over_vectors(settings)?);
+        }
         let decision = decide(arms.vq.usage, &floor, &vq, &hybrids);
         if rule == settings.rule {
             why = reasons(&arms, settings, &floor, &vq, &hybrids, decision);
@@ -136,6 +140,8 @@ pub(super) struct Arms<'a> {
     pub hybrids: Vec<&'a Arm>,
     /// The VAE of the rules that do not match rates.
     pub against: &'a Arm,
+    /// The VAE of the generation rule.
+    pub sampled: &'a Arm,
 }
 
 impl<'a> Arms<'a> {
@@ -178,7 +184,11 @@ impl<'a> Arms<'a> {
             })
             .help("train at least one KL-VAE; three KL weights allow a comparison at equal rate"));
         };
-        Ok(Arms { vq, vaes, hybrids: kind(ArmKind::Hybrid).collect(), against })
+        let distance = |arm: &Arm| arm.samples.as_ref().map_or(f64::INFINITY, |d| mean(d));
+        let closest =
+            vaes.iter().copied().reduce(|a, b| if distance(b) < distance(a) { b } else { a });
+        let sampled = closest.filter(|_| settings.against.is_none()).unwrap_or(against);
+        Ok(Arms { vq, vaes, hybrids: kind(ArmKind::Hybrid).collect(), against, sampled })
     }
 
     /// `arm` less the VAE under a rule.
@@ -194,8 +204,21 @@ impl<'a> Arms<'a> {
                 Matched::At(bracket) => arm.psnr.zip(&bracket.psnr, |a, b| a - b - margin)?,
                 Matched::Not(why) => return Ok(Err(why)),
             },
+            Rule::Generation => {
+                return closer(&arm.samples, &self.sampled.samples, &settings.resampling);
+            }
         };
         Ok(Ok(paired_bootstrap(&differences, &settings.resampling)?))
+    }
+
+    /// Gaussian diffusion of the code vectors of the VQ, as a hybrid under the generation rule.
+    fn over_vectors(&self, settings: &Settings) -> Result<Option<(String, Judged)>> {
+        let own = &self.vq.hybrid_samples;
+        if own.is_err() {
+            return Ok(None);
+        }
+        let judged = closer(own, &self.sampled.samples, &settings.resampling)?;
+        Ok(Some((format!("Gaussian diffusion over the code vectors of {}", self.vq.name), judged)))
     }
 
     fn quantity(&self, rule: Rule, settings: &Settings) -> String {
@@ -211,6 +234,9 @@ impl<'a> Arms<'a> {
             Rule::Db => format!("PSNR({vq}) - PSNR({vae}){margin}"),
             Rule::RateMatched => {
                 format!("PSNR({vq}) - PSNR(VAE at {:.1} bits an image){margin}", self.vq.rate)
+            }
+            Rule::Generation => {
+                format!("1000 KID(samples over {}) - 1000 KID(over {vq})", self.sampled.name)
             }
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Every arm of the comparison brings one score for each (seed, subject, image) of the same held-out
 //! images. The differences of pairs are bootstrapped over seeds, subjects and images
-//! ([`bootstrap`]), three rules look at the intervals ([`Rule`]), and one of them decides:
+//! ([`bootstrap`]); samples of diffusions over the arms have distances of their own
+//! ([`SampleDistance`]). Four rules look at the intervals ([`Rule`]), and one of them decides:
 //!
 //! ```text
 //! usage gate refused, or VQ no better than the mean image, or the interval contains 0 -> INCONCLUSIVE
@@ -17,6 +18,7 @@ mod cube;
 pub mod decision;
 pub mod judge;
 pub mod rate;
+mod samples;
 mod text;
 
 pub use arm::{Arm, ArmKind, Key, Table, UsageGate};
@@ -24,6 +26,7 @@ pub use bootstrap::{Interval, Resampling, paired_bootstrap};
 pub use decision::{Decision, Rule, RuleOutcome, Verdict};
 pub use judge::{Comparison, Settings, judge};
 pub use rate::{Matched, rate_matched};
+pub use samples::{SampleDistance, SampleDistances};
 pub use text::percent;
 
 #[cfg(test)]

@@ -31,7 +31,8 @@ fn gate(gate: Gate) -> Option<UsageGate> {
 
 fn arm(name: &str, kind: ArmKind, rate: f64, psnr: Table) -> Arm {
     let usage = if kind == ArmKind::Vq { gate(Gate::Passed) } else { None };
-    Arm { name: name.into(), kind, rate, usage, psnr }
+    let none = || Err("no samples".to_string());
+    Arm { name: name.into(), kind, rate, usage, psnr, samples: none(), hybrid_samples: none() }
 }
 
 /// A VQ of 512 bits at `vq` dB against VAEs of 256, 1024 and 4096 bits at 22, 24 and 26 dB.
@@ -77,7 +78,8 @@ fn the_rules_differ() {
     assert_eq!(by(Rule::Db).decision, Decision::StayContinuous);
     let matched = by(Rule::RateMatched);
     assert_eq!(matched.decision, Decision::ContinueVq);
-    let means: Vec<f64> = matched.rules.iter().map(|o| o.interval.as_ref().unwrap().mean).collect();
+    let means: Vec<f64> =
+        matched.rules[..3].iter().map(|o| o.interval.as_ref().unwrap().mean).collect();
     // The noise of a mean of 60 is .1 / sqrt(60) an arm; the literal one also has .1 times the
     // shared part of deviation 2, over 20 images.
     let noise = 5.0 * 0.1 * 2.3 / 60f64.sqrt();
@@ -96,6 +98,50 @@ fn the_rules_differ() {
     // Reading numbers back from JSON may be off by one unit in the last place: words are compared.
     let read = serde_json::from_str::<Verdict>(&json).unwrap();
     assert_eq!((read.decision, &read.reasons), (matched.decision, &matched.reasons));
+}
+
+/// Samples of every seed, at `kid` thousandths with errors of .1.
+fn sampled(kid: f64) -> SampleDistances {
+    let of = |seed| SampleDistance { seed, kid: 1e-3 * kid, standard_error: 1e-4 };
+    Ok((0..SEEDS).map(of).collect())
+}
+
+/// What decides is the distance of samples, not PSNR: the VAE of the best samples is the one to beat, and
+/// Gaussian diffusion of code vectors is a hybrid.
+#[test]
+fn samples_decide_by_the_generation_rule() {
+    let by = |vq: f64, vaes: [f64; 3], hybrid: Option<f64>| {
+        let mut c = comparison(20.0);
+        c.arms[0].samples = sampled(vq);
+        c.arms[0].hybrid_samples = hybrid.map_or(Err("none".into()), sampled);
+        c.arms[1..].iter_mut().zip(vaes).for_each(|(arm, kid)| arm.samples = sampled(kid));
+        verdict(&c, Rule::Generation)
+    };
+    let closer = by(1.0, [4.0, 3.0, 5.0], None);
+    assert_eq!(closer.decision, Decision::ContinueVq, "{closer}");
+    let own = &closer.rules[3];
+    assert!((own.interval.as_ref().unwrap().mean - 2.0).abs() < 1e-9, "{closer}");
+    assert!(own.quantity.contains("samples over kl-4") && own.quantity.contains("vq"), "{closer}");
+    let text = closer.reasons.last().unwrap();
+    assert!(text.contains("over kl-4 less that over vq is +2.00,") && !text.contains("2.00 dB"));
+    // The rules of PSNR are as they were.
+    assert_eq!(closer.rules[1].decision, Decision::StayContinuous);
+    assert_eq!(by(3.0, [2.0, 5.0, 5.0], None).decision, Decision::StayContinuous);
+    assert_eq!(by(2.0, [2.0, 5.0, 5.0], None).decision, Decision::Inconclusive);
+    let hybrid = by(3.0, [2.0, 5.0, 5.0], Some(1.0));
+    assert_eq!(hybrid.decision, Decision::Hybrid, "{hybrid}");
+    assert!(hybrid.reasons.iter().any(|r| r.contains("code vectors of vq wins")), "{hybrid}");
+    assert_eq!(by(3.0, [2.0, 5.0, 5.0], Some(4.0)).decision, Decision::StayContinuous);
+}
+
+#[test]
+fn without_samples_generation_is_not_judged() {
+    let c = comparison(28.0);
+    let none = verdict(&c, Rule::Generation);
+    assert_eq!(none.decision, Decision::Inconclusive);
+    assert_eq!(none.rules[3].not_judged.as_deref(), Some("no samples"));
+    assert!(none.reasons.last().unwrap().contains("generation rule was not judged: no samples"));
+    assert_eq!(verdict(&c, Rule::Db).decision, Decision::ContinueVq);
 }
 
 #[test]
@@ -124,7 +170,7 @@ fn ties_are_inconclusive() {
     let interval = tied.rules[1].interval.clone().unwrap();
     assert_eq!((interval.lower, interval.upper), (0.0, 0.0));
     let row = &tied.rows()[1];
-    assert_eq!([&row[0], &row[2], &row[3]], ["db (decides)", "+0.00", "+0.00 to +0.00"]);
+    assert_eq!([&row[0], &row[2], &row[3]], ["db (decides)", "+0.00 dB", "+0.00 to +0.00 dB"]);
     assert_eq!(tied.decision, Decision::Inconclusive);
     assert!(tied.reasons.last().unwrap().contains("contains 0"), "{tied}");
 }

@@ -19,9 +19,9 @@ pub fn percent(level: f64) -> String {
     format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-fn span(interval: &Interval) -> String {
+fn span(interval: &Interval, unit: &str) -> String {
     let Interval { mean, level, .. } = interval;
-    format!("{} dB, {} interval {} dB", signed(*mean), percent(*level), ends(interval))
+    format!("{}{unit}, {} interval {}{unit}", signed(*mean), percent(*level), ends(interval))
 }
 
 fn ends(interval: &Interval) -> String {
@@ -31,13 +31,14 @@ fn ends(interval: &Interval) -> String {
 impl Verdict {
     /// The heads of [`rows`](Self::rows).
     pub const HEAD: [&str; 6] =
-        ["rule", "what must be above 0", "mean, dB", "interval, dB", "means alone", "verdict"];
+        ["rule", "what must be above 0", "mean", "interval", "means alone", "verdict"];
 
     /// What each rule says, a row of texts each.
     pub fn rows(&self) -> Vec<[String; 6]> {
         let row = |outcome: &RuleOutcome| {
+            let unit = outcome.rule.unit();
             let (mean, interval) = match (&outcome.interval, &outcome.not_judged) {
-                (Some(i), _) => (signed(i.mean), ends(i)),
+                (Some(i), _) => (format!("{}{unit}", signed(i.mean)), format!("{}{unit}", ends(i))),
                 (None, why) => {
                     (String::new(), format!("not judged: {}", why.as_deref().unwrap_or("no data")))
                 }
@@ -91,15 +92,15 @@ pub(super) fn reasons(
         said.push(format!(
             "{name} {how} the mean training image plus a margin of {margin:.2} dB ({}): it \
              reconstructs nothing, because the data is noise or the training failed.",
-            span(floor)
+            span(floor, " dB")
         ));
         return said;
     }
     said.push(format!(
         "{name} reconstructs: over the mean training image and a margin of {margin:.2} dB it has {}.",
-        span(floor)
+        span(floor, " dB")
     ));
-    let rule = settings.rule.name();
+    let (rule, unit) = (settings.rule.name(), settings.rule.unit());
     let interval = match vq {
         Ok(interval) => interval,
         Err(why) => {
@@ -119,9 +120,16 @@ pub(super) fn reasons(
             format!("{:.2} times the PSNR of {}", 1.0 + settings.literal_gain, arms.against.name)
         }
         Rule::Db => arms.against.name.clone(),
+        Rule::Generation => arms.sampled.name.clone(),
         Rule::RateMatched => format!("the VAE at the same {:.1} bits an image", arms.vq.rate),
     };
-    said.push(format!("By the {rule} rule {name} less {versus} is {}: {side}.", span(interval)));
+    let what = match settings.rule {
+        Rule::Generation => {
+            format!("the KID x 1000 of samples over {versus} less that over {name}")
+        }
+        _ => format!("{name} less {versus}"),
+    };
+    said.push(format!("By the {rule} rule {what} is {}: {side}.", span(interval, unit)));
     if matches!(decision, Decision::Inconclusive | Decision::ContinueVq) {
         return said;
     }
@@ -133,9 +141,11 @@ pub(super) fn reasons(
     for (hybrid, judged) in hybrids {
         said.push(match judged {
             Ok(i) if wins(judged) => {
-                format!("The hybrid {hybrid} wins by the same rule: {}.", span(i))
+                format!("The hybrid {hybrid} wins by the same rule: {}.", span(i, unit))
             }
-            Ok(i) => format!("The hybrid {hybrid} does not win by the same rule: {}.", span(i)),
+            Ok(i) => {
+                format!("The hybrid {hybrid} does not win by the same rule: {}.", span(i, unit))
+            }
             Err(why) => format!("The hybrid {hybrid} was not judged: {why}."),
         });
     }
