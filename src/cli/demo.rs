@@ -3,7 +3,8 @@
 
 use super::begin::{Origin, begin};
 use super::common::{DeviceArgs, material, preparing};
-use super::{opened, train};
+use super::opened::{self, Wanted};
+use super::train;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vqforge::config::Config;
@@ -135,26 +136,22 @@ impl Demo<'_> {
         let classes = data.classes();
         let batch = classes * SHOWN;
         let mut opened = opened::open(run, batch, &self.args.device, &mut Console::new(true))?;
-        let labels: Vec<u32> = (0..batch).map(|i| (i % classes) as u32).collect();
-        let mut images = vec![];
         let rounds = times(JUDGED, self.args.scale.min(1.0)).div_ceil(SHOWN).max(1);
-        for round in 0..rounds {
-            self.console.progress(&format!("generated {} images", round * batch));
-            let steps = opened.generator.default_steps(Sampler::Ancestral);
-            let how = Request {
-                guidance: GUIDANCE,
-                first: (round * batch) as u64,
-                ..Request::new(Sampler::Ancestral, steps)
-            };
-            images.extend(opened.generator.generate(&mut opened.store, &labels, &[], &how)?.1);
-        }
+        let labels: Vec<u32> = (0..rounds * batch).map(|i| (i % classes) as u32).collect();
+        let steps = opened.generator.default_steps(Sampler::Ancestral);
+        let how = Request { guidance: GUIDANCE, ..Request::new(Sampler::Ancestral, steps) };
+        let mut images = vec![];
+        opened.make(&Wanted::new(&labels, how), &mut self.console, &mut |_, made| {
+            images.extend_from_slice(made);
+            Ok(())
+        })?;
         let first = &images[..batch * data.image_len()];
         let sheet = Sheet::new(SHOWN, classes, data.image_shape());
         let sheet = sheet.scaled(3).coloured(Colormap::Perceptual);
         write_png(&self.out.join(PICTURE), &sheet.draw(first)?)?;
         let names: Vec<_> = (0..classes).map(|c| data.class_name(c as u32)).collect();
         self.console.line(&format!("columns of {PICTURE}: {}", names.join(", ")));
-        Ok((images, labels.repeat(rounds)))
+        Ok((images, labels))
     }
 
     /// Accuracy of a classifier trained on the simulated training images: on held-out simulated

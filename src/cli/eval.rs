@@ -1,7 +1,7 @@
 //! `vqforge eval`: how good the samples of a diffusion run are, beside held-out real images.
 
 use super::common::{DeviceArgs, folder, material};
-use super::opened::{Followed, open as open_run};
+use super::opened::{Followed, Wanted, open as open_run};
 use super::protocol::write_json;
 use super::sample::BATCH;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use vqforge::report::{Colormap, Grid as Sheet, Raster, write_png};
 use vqforge::train::appraise::{Judge, fitting};
 use vqforge::train::codes::{TOKENIZER, Tokenizer};
 use vqforge::train::generate::Request;
-use vqforge::train::{Console, Material, Snapshot, stop};
+use vqforge::train::{Console, Material, Snapshot};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -192,32 +192,18 @@ fn open(args: &Args) -> Result<Subject> {
 /// Samples as `vqforge sample` makes and writes them.
 fn generate(args: &Args, sampler: Sampler, console: &mut Console) -> Result<(Dataset, Sampling)> {
     let n = args.n as usize;
-    let batch = n.min(BATCH);
-    let mut opened = open_run(&args.run, batch, &args.device, &mut Console::new(true))?;
+    let mut opened = open_run(&args.run, n.min(BATCH), &args.device, &mut Console::new(true))?;
     let embeddings = args.followed.embeddings(&args.run, &opened, &args.device, console)?;
     let classes = opened.grid.classes;
     let steps = args.steps.map_or(opened.generator.default_steps(sampler), |steps| steps as usize);
     let labels: Vec<u32> = (0..n).map(|i| (i % classes.max(1)) as u32).collect();
-    let len: usize = opened.shape.iter().product();
-    let mut pixels = Vec::with_capacity(n * len);
-    for (at, chunk) in labels.chunks(batch).enumerate() {
-        stop::check()?;
-        let first = at * batch;
-        console.progress(&format!("sampled {first} of {n}"));
-        // A short last batch is filled up; what is too much is dropped.
-        let asked: Vec<u32> = (0..batch).map(|i| chunk[i.min(chunk.len() - 1)]).collect();
-        let how = Request {
-            guidance: args.guidance,
-            seed: args.seed,
-            first: first as u64,
-            ..Request::new(sampler, steps)
-        };
-        if let Some(embeddings) = &embeddings {
-            opened.generator.condition_on(embeddings.in_turn(first, batch));
-        }
-        let made = opened.generator.generate(&mut opened.store, &asked, &[], &how)?.1;
-        pixels.extend(made[..chunk.len() * len].iter().map(|&v| to_u8(v)));
-    }
+    let how = Request { guidance: args.guidance, seed: args.seed, ..Request::new(sampler, steps) };
+    let wanted = Wanted { embeddings: embeddings.as_ref(), ..Wanted::new(&labels, how) };
+    let mut pixels = vec![];
+    opened.make(&wanted, console, &mut |_, made| {
+        pixels.extend(made.iter().map(|&v| to_u8(v)));
+        Ok(())
+    })?;
     let [h, w, c] = opened.shape;
     let labels = (classes > 0).then_some(labels);
     let data = Dataset::from_u8(pixels, [n, h, w, c], labels, opened.class_names, "samples")?;

@@ -98,6 +98,7 @@ pub fn open(
     Ok(Opened {
         store,
         generator: Maker::Latents(Box::new(generator)),
+        batch: n,
         grid: Grid { rows, cols, codes, classes, times: 0, context: None },
         class_names: parse(snapshot, "class_names")?,
         shape: [rows * r, places * r, model.out_channels],

@@ -1,6 +1,7 @@
 //! Diffusion runs opened for sampling, and what their samples follow.
 
 use super::common::DeviceArgs;
+use super::inpaint::Given;
 use super::latents;
 use std::path::{Path, PathBuf};
 use vqforge::config::{Conditioning, Config, Process};
@@ -14,14 +15,16 @@ use vqforge::model::{Scope, denoiser};
 use vqforge::plan::{ParamTable, Store};
 use vqforge::tape::Tape;
 use vqforge::train::codes::{TOKENIZER, Tokenizer};
-use vqforge::train::generate::Generator;
+use vqforge::train::generate::{Generator, Request};
 use vqforge::train::maker::Maker;
-use vqforge::train::{Console, Snapshot};
+use vqforge::train::{Console, Snapshot, stop};
 
 /// A diffusion run opened for sampling.
 pub struct Opened {
     pub store: Store,
     pub generator: Maker,
+    /// Samples made at once.
+    pub batch: usize,
     pub grid: Grid,
     pub class_names: Vec<String>,
     pub tokenizer: Tokenizer,
@@ -69,7 +72,71 @@ pub fn open(run: &Path, n: usize, device: &DeviceArgs, console: &mut Console) ->
     let shape = [rows * r, cols / tokenizer.heads() * r, tokenizer.config.model.out_channels];
     let (generator, provenance) = (Maker::Tokens(Box::new(generator)), tokenizer.provenance()?);
     let conditioning = config.denoiser.conditioning;
-    Ok(Opened { store, generator, grid, class_names, tokenizer, shape, provenance, conditioning })
+    Ok(Opened {
+        store,
+        generator,
+        batch: n,
+        grid,
+        class_names,
+        tokenizer,
+        shape,
+        provenance,
+        conditioning,
+    })
+}
+
+/// What is asked of a run, for any number of samples.
+pub struct Wanted<'a> {
+    /// The class of every sample.
+    pub labels: &'a [u32],
+    /// Of the first sample; the others count on.
+    pub how: Request,
+    pub embeddings: Option<&'a Embeddings>,
+    /// Larger images than those of training: rows and columns of the latent grid.
+    pub places: Option<[usize; 2]>,
+    /// What images have already.
+    pub given: Option<&'a Given>,
+}
+
+impl<'a> Wanted<'a> {
+    /// Whole images of the size of training.
+    pub fn new(labels: &'a [u32], how: Request) -> Self {
+        Wanted { labels, how, embeddings: None, places: None, given: None }
+    }
+}
+
+impl Opened {
+    /// Makes all that is wanted, batch by batch: `take` gets the images [n, h, w, c] of each, and the number
+    /// of the first.
+    pub fn make(
+        &mut self,
+        wanted: &Wanted<'_>,
+        console: &mut Console,
+        take: &mut dyn FnMut(usize, &[f32]) -> Result<()>,
+    ) -> Result<()> {
+        let batch = self.batch;
+        for (at, chunk) in wanted.labels.chunks(batch).enumerate() {
+            stop::check()?;
+            let first = at * batch;
+            console.progress(&format!("sampled {first} of {}", wanted.labels.len()));
+            // A short last batch is filled up; what is too much is dropped.
+            let classes: Vec<u32> = (0..batch).map(|i| chunk[i.min(chunk.len() - 1)]).collect();
+            let how = Request { first: wanted.how.first + first as u64, ..wanted.how };
+            if let Some(embeddings) = wanted.embeddings {
+                self.generator.condition_on(embeddings.in_turn(first, batch));
+            }
+            let (generator, store) = (&mut self.generator, &mut self.store);
+            let made = match wanted.places {
+                Some(places) => generator.generate_wide(store, &classes, places, &how)?.1,
+                None => {
+                    let tokens = wanted.given.map(|g| g.tokens(first, batch)).unwrap_or_default();
+                    generator.generate(store, &classes, &tokens, &how)?.1
+                }
+            };
+            take(first, &made[..chunk.len() * (made.len() / batch)])?;
+        }
+        Ok(())
+    }
 }
 
 pub(super) fn parse<T: serde::de::DeserializeOwned>(snapshot: &Snapshot, key: &str) -> Result<T> {

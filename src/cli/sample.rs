@@ -2,7 +2,7 @@
 
 use super::common::{DeviceArgs, folder};
 use super::inpaint::{Given, Region, region};
-use super::opened::{Followed, Opened, open};
+use super::opened::{Followed, Opened, Wanted, open};
 use std::path::PathBuf;
 use vqforge::data::Dataset;
 use vqforge::data::write::{to_u8, write_npy, write_npz};
@@ -102,8 +102,7 @@ pub fn run(args: &Args) -> Result<()> {
             .help("use a share above 0 and up to 1, for example 0.86"));
     }
     let mut console = Console::new(args.device.quiet);
-    let batch = args.n.min(BATCH);
-    let mut opened = open(&args.run, batch, &args.device, &mut console)?;
+    let mut opened = open(&args.run, args.n.min(BATCH), &args.device, &mut console)?;
     let count = opened.grid.classes.max(1) as u32;
     let only = args.class.as_deref().map(|c| class_number(c, &opened.class_names)).transpose()?;
     let given = match (&args.inpaint, args.region) {
@@ -142,48 +141,36 @@ pub fn run(args: &Args) -> Result<()> {
     let len: usize = shape.iter().product();
     let sheet = sheet(args.n, shape);
     let drawn = sheet.rows * sheet.columns * len;
-    let known = opened.provenance.as_ref().filter(|_| args.db);
+    let known = opened.provenance.clone().filter(|_| args.db);
     let (mut pixels, mut shown, mut levels) = (vec![], vec![], vec![]);
-    for (at, chunk) in labels.chunks(batch).enumerate() {
-        let first = at * batch;
-        console.progress(&format!("sampled {first} of {}", args.n));
-        let classes: Vec<u32> = (0..batch).map(|i| chunk[i.min(chunk.len() - 1)]).collect();
-        let how = Request {
-            sampler,
-            steps: args.steps.unwrap_or(opened.generator.default_steps(sampler)),
-            pace,
-            guidance_schedule: schedule,
-            guidance: args.guidance,
-            temperature: args.temperature,
-            top_p: args.top_p,
-            top_k: args.top_k,
-            seed: args.seed,
-            first: first as u64,
-        };
-        if let Some(embeddings) = &embeddings {
-            opened.generator.condition_on(embeddings.in_turn(first, batch));
-        }
-        let (generator, store) = (&mut opened.generator, &mut opened.store);
-        let made = match places {
-            Some(places) => generator.generate_wide(store, &classes, places, &how)?.1,
-            None => {
-                let tokens = given.as_ref().map(|g| g.tokens(first, batch)).unwrap_or_default();
-                generator.generate(store, &classes, &tokens, &how)?.1
-            }
-        };
-        let made = &made[..chunk.len() * len];
+    let how = Request {
+        sampler,
+        steps: args.steps.unwrap_or(opened.generator.default_steps(sampler)),
+        pace,
+        guidance_schedule: schedule,
+        guidance: args.guidance,
+        temperature: args.temperature,
+        top_p: args.top_p,
+        top_k: args.top_k,
+        seed: args.seed,
+        first: 0,
+    };
+    let (embeddings, given) = (embeddings.as_ref(), given.as_ref());
+    let wanted = Wanted { labels: &labels, how, embeddings, places, given };
+    opened.make(&wanted, &mut console, &mut |first, made| {
         pixels.extend(made.iter().map(|&v| to_u8(v)));
         if let Some(folders) = &mut folders {
             let [height, width, channels] = shape;
-            for (image, &class) in pixels[first * len..].chunks_exact(len).zip(chunk) {
+            for (image, &class) in pixels[first * len..].chunks_exact(len).zip(&labels[first..]) {
                 let image = Raster { width, height, channels, pixels: image.to_vec() };
                 folders.write(class as usize, &image)?;
             }
         }
         shown.extend_from_slice(&made[..made.len().min(drawn.saturating_sub(shown.len()))]);
-        let decibels = known.and_then(|p| p.to_db(made)).unwrap_or_default();
+        let decibels = known.as_ref().and_then(|p| p.to_db(made)).unwrap_or_default();
         levels.extend(decibels.into_iter().map(|v| v as f32));
-    }
+        Ok(())
+    })?;
     let [h, w, c] = shape;
     let shape = [args.n, h, w, c];
     let labels = (opened.grid.classes > 0).then_some(labels);
