@@ -126,6 +126,10 @@ fn samples_of_all_routes_are_compared() {
         .expect(2, &["none"]);
     let bad = "[diffusion]\nprocess = \"gaussian\"\n";
     std::fs::write(place.path("bad.toml"), bad).unwrap();
+    images(&place.path("small.npz"), [48, 4], || 1);
+    let small = begin.replace("data.npz", "small.npz");
+    compare(&place, &format!("{small} {asked}")).expect(4, &["sides of at least 8"]);
+    compare(&place, &format!("{begin} --samples 9")).expect(2, &["--generate"]);
     compare(&place, &format!("{begin} --generate bad.toml")).expect(2, &["of codes"]);
     assert!(!place.path("out").exists(), "something was trained before the mistake was told");
 

@@ -42,7 +42,7 @@ impl Origin {
 }
 
 /// The device without its threads, of which nothing depends.
-fn identity(device: &dyn Device) -> String {
+pub(super) fn identity(device: &dyn Device) -> String {
     match device.host_threads() {
         Some(_) => device.kind().into(),
         None => format!("{}, {}", device.describe(), device.driver()),

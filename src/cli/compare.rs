@@ -1,6 +1,6 @@
 //! `vqforge compare`: trains every arm with every seed, then judges and reports.
 
-use super::begin::{Origin, begin};
+use super::begin::{Origin, begin, identity};
 use super::common::{DeviceArgs, material, preparing};
 use super::protocol::{PROTOCOL, Protocol, read_json, write_json};
 use super::routes::{Generating, Stage};
@@ -16,6 +16,7 @@ use vqforge::data::atomic::write_atomically;
 use vqforge::error::{Error, Kind, Result};
 use vqforge::train::autoencoder::AutoencoderJob;
 use vqforge::train::checkpoint::Tensor;
+use vqforge::train::classify::Classifier;
 use vqforge::train::progress::clock;
 use vqforge::train::session::resume_command;
 use vqforge::train::{Console, Material, RunFolder, Snapshot, choices, stop};
@@ -80,7 +81,7 @@ pub fn run(args: &Args) -> Result<Decision> {
     let (folder, mut protocol) = args.protocol()?;
     let base = Config::parse(PROTOCOL, &protocol.config, &[])?;
     let device = args.device.announce(&mut console)?;
-    let described = device.describe();
+    let (described, judged_on) = (device.describe(), identity(&*device));
     drop(device);
     let data = material(&base, &protocol.data, None, &mut console)?;
     if data.split.test.is_empty() {
@@ -88,12 +89,16 @@ pub fn run(args: &Args) -> Result<Decision> {
             .at(&data.images.source)
             .help("hold images out: see data.split"));
     }
+    if protocol.generation.is_some() {
+        Classifier::fits(&data.images)?;
+    }
     protocol.recognise(&data, &base, &folder)?;
     std::fs::create_dir_all(&folder)
         .map_err(|e| Error::disk("cannot create the folder").at_path(&folder).why(e))?;
     write_json(&folder.join(PROTOCOL), &protocol)?;
     let mut study = Study {
         args,
+        judged_on,
         origin: Origin::of(protocol.data.clone(), &data.images),
         folder,
         protocol,
@@ -134,6 +139,8 @@ pub fn run(args: &Args) -> Result<Decision> {
 /// A comparison under way.
 struct Study<'a> {
     args: &'a Args,
+    /// The device.
+    judged_on: String,
     origin: Origin,
     folder: PathBuf,
     protocol: Protocol,
@@ -172,7 +179,8 @@ impl Study<'_> {
             for arm in arms {
                 let run = self.run_folder(arm, seed);
                 let (protocol, device) = (&self.protocol, &self.args.device);
-                let stage = Stage { protocol, device, run: &run, arm, seed };
+                let judged_on = &self.judged_on;
+                let stage = Stage { protocol, device, judged_on, run: &run, arm, seed };
                 for &route in Route::of(arm.kind) {
                     let outcome = stage.sampled(&generation, route, &mut self.console);
                     outcomes.push(outcome.map_err(|e| match e.kind {
@@ -259,7 +267,8 @@ impl Study<'_> {
             for arm in arms {
                 let run = self.run_folder(arm, 0);
                 let (protocol, device) = (&self.protocol, &self.args.device);
-                let stage = Stage { protocol, device, run: &run, arm, seed: 0 };
+                let judged_on = &self.judged_on;
+                let stage = Stage { protocol, device, judged_on, run: &run, arm, seed: 0 };
                 for &route in Route::of(arm.kind) {
                     samples.extend(stage.picture(route)?);
                 }

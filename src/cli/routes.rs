@@ -10,7 +10,7 @@ use vqforge::compare::{ArmSpec, Generation, Route, SampleOutcome};
 use vqforge::config::Config;
 use vqforge::data::atomic::write_atomically;
 use vqforge::error::{Error, Kind, Result};
-use vqforge::metrics::generation::Judged;
+use vqforge::metrics::generation::{Evaluation, Judged};
 use vqforge::report::html::Picture;
 use vqforge::train::Console;
 
@@ -21,16 +21,16 @@ pub struct Generating {
     #[arg(long, value_name = "SETTINGS")]
     pub(super) generate: Option<PathBuf>,
     /// Samples of each diffusion
-    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    #[arg(long, value_name = "N", requires = "generate", default_value_t = 500, value_parser = clap::value_parser!(u32).range(2..=100_000))]
     samples: u32,
     /// Network evaluations of a sample; default: the sampler's own number
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4095))]
+    #[arg(long, value_name = "N", requires = "generate", value_parser = clap::value_parser!(u32).range(1..=4095))]
     sampling_steps: Option<u32>,
     /// Scale of classifier-free guidance; 1: none
-    #[arg(long, default_value_t = 1.5, value_parser = guidance)]
+    #[arg(long, requires = "generate", default_value_t = 1.5, value_parser = guidance)]
     guidance: f32,
     /// Steps of each judging classifier
-    #[arg(long, value_name = "N", default_value_t = eval::CLASSIFIER_STEPS, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", requires = "generate", default_value_t = eval::CLASSIFIER_STEPS, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     classifier_steps: u64,
 }
 
@@ -57,6 +57,8 @@ const OUTCOME: &str = "samples.json";
 pub struct Stage<'a> {
     pub protocol: &'a Protocol,
     pub device: &'a DeviceArgs,
+    /// What that device is.
+    pub judged_on: &'a str,
     /// Of the autoencoder.
     pub run: &'a Path,
     pub arm: &'a ArmSpec,
@@ -84,37 +86,51 @@ impl Stage<'_> {
         }
         let what = format!("{}, seed {}: {} diffusion", self.arm.name, self.seed, route.name());
         console.line(&what);
-        let evaluation = match self.evaluate(generation, route, &folder, console) {
+        let trained = self.train(generation, route, &folder, console);
+        let evaluation = match trained.and_then(|()| self.judge(generation, &folder, console)) {
             Ok(evaluation) => Judged::Value(evaluation),
             Err(e) if e.kind == Kind::Diverged => {
                 let reason = e.to_string().lines().next().unwrap_or_default().to_string();
-                let again = format!("delete {} to train it again", folder.display());
+                let again = format!("delete {} to begin it again", folder.display());
                 console.line(&format!("warning: {what} failed: {reason} (help: {again})"));
                 Judged::not(reason)
             }
             Err(e) => return Err(e),
         };
-        let arm = self.arm.name.clone();
-        let outcome = SampleOutcome { arm, seed: self.seed, route, evaluation };
+        let (arm, device) = (self.arm.name.clone(), self.judged_on.to_string());
+        let outcome = SampleOutcome { arm, seed: self.seed, route, device, evaluation };
+        // Latents that are not finite are seen before there is a run folder.
+        std::fs::create_dir_all(&folder)
+            .map_err(|e| Error::disk("cannot create the folder").at_path(&folder).why(e))?;
         write_json(&known, &outcome)?;
         Ok(outcome)
     }
 
-    fn evaluate(
+    fn train(
         &self,
         generation: &Generation,
         route: Route,
         folder: &Path,
         console: &mut Console,
-    ) -> Result<vqforge::metrics::generation::Evaluation> {
+    ) -> Result<()> {
         let base = Config::parse(&self.arm.name, &self.protocol.config, &[])?;
         let config = generation.settings(&base, self.arm, route, self.seed)?.to_toml()?;
         // Beside the run's folder, which must be new.
-        let settings = folder.with_extension("toml");
+        let mut settings = folder.as_os_str().to_os_string();
+        settings.push(".toml");
+        let settings = PathBuf::from(settings);
         write_atomically(&settings, |w| w.write_all(config.as_bytes()))?;
         let (data, out) = (self.protocol.data.clone(), folder.to_path_buf());
         let training = train::Common::run_in(settings, data, out, self.device.clone());
-        train::diffusion(&training, Some(self.run), console)?;
+        train::diffusion(&training, Some(self.run), console).map(drop)
+    }
+
+    fn judge(
+        &self,
+        generation: &Generation,
+        folder: &Path,
+        console: &mut Console,
+    ) -> Result<Evaluation> {
         let judging = eval::Args::of_run(folder, generation, self.seed, self.device);
         Ok(eval::judge(&judging, console)?.0)
     }

@@ -2,7 +2,7 @@
 
 use super::arms::ArmSpec;
 use super::outcome::Outcome;
-use super::samples::{Route, SampleOutcome, distances};
+use super::samples::{Route, SampleOutcome, distances, failures};
 use crate::error::{Error, Result};
 use crate::metrics::{Gate, PSNR_CAP, mse, psnr};
 use crate::train::Material;
@@ -85,6 +85,7 @@ pub fn assemble(
             settings.rule.name()
         ));
     }
+    notes.extend(failures(samples));
     Ok(Assembled {
         deciding: deciding.clone(),
         verdict: verdict.clone(),
@@ -130,7 +131,10 @@ fn arm(
         usage: UsageGate::worst(own.iter().flat_map(|o| &o.usage), IN_USE),
         psnr: table,
         samples: distances(samples, spec, Route::of(spec.kind)[0]),
-        hybrid_samples: distances(samples, spec, Route::Hybrid),
+        hybrid_samples: samples
+            .iter()
+            .any(|o| o.arm == spec.name && o.route == Route::Hybrid)
+            .then(|| distances(samples, spec, Route::Hybrid)),
     })
 }
 

@@ -50,9 +50,10 @@ fn routes(outcomes: &[SampleOutcome]) -> Vec<(&str, Route)> {
 
 /// Head and cells: means over seeds. Nothing of no outcomes.
 pub(super) fn table(outcomes: &[SampleOutcome]) -> Option<(Vec<String>, Vec<Vec<String>>)> {
+    // Of a seed that failed there is nothing, and then no mean over seeds.
     let evaluations = |arm: &str, route: Route| -> Vec<&Evaluation> {
         let own = outcomes.iter().filter(|o| o.arm == arm && o.route == route);
-        own.filter_map(|o| o.evaluation.value()).collect()
+        own.map(|o| o.evaluation.value()).collect::<Option<_>>().unwrap_or_default()
     };
     let cells = |evaluations: &[&Evaluation], side: usize| -> Vec<String> {
         let cell = |(_, digits, number): &Column| {

@@ -1,7 +1,7 @@
 //! Diffusions over the arms of a comparison, and what their samples came to.
 
 use super::arms::ArmSpec;
-use crate::config::{Config, Diffusion, Process};
+use crate::config::{Config, DenoiserKind, Diffusion, Process};
 use crate::error::{Error, Result};
 use crate::metrics::generation::{Evaluation, Judged};
 use crate::verdict::{ArmKind, SampleDistance, SampleDistances};
@@ -65,17 +65,28 @@ impl Generation {
         seed: u64,
     ) -> Result<Config> {
         let mut config = Config::parse("--generate", &self.config, &[])?;
+        let refused = |what: &str| Error::usage(what).at("--generate");
         if config.diffusion.process == Process::Gaussian {
-            return Err(Error::usage("these settings are of Gaussian diffusion alone")
-                .at("--generate")
+            return Err(refused("these settings are of Gaussian diffusion alone")
                 .why("codes are diffused by their diffusion.process; vectors and latents always by gaussian")
                 .help("name a process of codes, for example masked"));
         }
-        if config.data.embeddings.is_some() {
-            return Err(Error::usage("samples of a comparison follow classes alone")
-                .at("--generate")
-                .why("data.embeddings is set")
+        if base.data.embeddings.is_some() {
+            return Err(refused("samples of a comparison follow classes alone")
+                .why("data.embeddings is set in the settings of the arms")
                 .help("leave the key out"));
+        }
+        if config.denoiser.kind == DenoiserKind::VqDiffusion {
+            return Err(refused("all routes of a comparison have one denoiser")
+                .why("denoiser.kind = \"vq-diffusion\" knows codes alone, and latents are diffused, too")
+                .help("set denoiser.kind to adaptive or modern"));
+        }
+        let chain = config.diffusion.process != Process::Masked;
+        if let Some(steps) = self.steps.filter(|&s| chain && s as usize > config.diffusion.steps) {
+            let trained = config.diffusion.steps;
+            return Err(refused("samples cannot have more steps than the chain has")
+                .why(format!("--sampling-steps {steps}, diffusion.steps = {trained}"))
+                .help("lower --sampling-steps, or raise diffusion.steps"));
         }
         config.data = base.data.clone();
         if route != Route::Discrete {
@@ -97,8 +108,29 @@ pub struct SampleOutcome {
     pub arm: String,
     pub seed: u64,
     pub route: Route,
-    /// What `vqforge eval` says, or that the training failed.
+    /// Device and driver that judged: features of another are not quite the same.
+    pub device: String,
+    /// What `vqforge eval` says, or what failed.
     pub evaluation: Judged<Evaluation>,
+}
+
+/// A sentence about each that failed, and one if they were not judged alike.
+pub(super) fn failures(outcomes: &[SampleOutcome]) -> Vec<String> {
+    let why = |o: &SampleOutcome| {
+        let reason = o.evaluation.reason()?;
+        Some(format!("{} diffusion over {}, seed {}: {reason}", o.route.name(), o.arm, o.seed))
+    };
+    let mut notes: Vec<String> = outcomes.iter().filter_map(why).collect();
+    if let Some(first) = outcomes.first()
+        && let Some(other) = outcomes.iter().find(|o| o.device != first.device)
+    {
+        notes.push(format!(
+            "samples were judged on {} and on {}: the classifier whose features are compared is not the same \
+             to the last bit",
+            first.device, other.device
+        ));
+    }
+    notes
 }
 
 /// The KIDs of the samples of one arm by one route, of every seed.
@@ -173,10 +205,14 @@ mod tests {
         let arm = &vq_arms("ema").unwrap()[0];
         for (config, part) in [
             ("[diffusion]\nprocess = \"gaussian\"\n", "of codes"),
-            ("[data]\nembeddings = \"x.npy\"\n", "classes alone"),
+            (
+                "[denoiser]\nkind = \"vq-diffusion\"\n[diffusion]\nprocess = \"vq-diffusion\"\n",
+                "adaptive or modern",
+            ),
+            ("[diffusion]\nprocess = \"uniform\"\nsteps = 5\n", "--sampling-steps 6"),
             ("[denoiser]\nwidth = 0\n", "denoiser.width"),
         ] {
-            let error = generation(config)
+            let error = Generation { steps: Some(6), ..generation(config) }
                 .settings(&Config::default(), arm, Route::Discrete, 0)
                 .unwrap_err();
             assert!(error.exit_code() == 2 && error.to_string().contains(part), "{error}");
@@ -192,10 +228,18 @@ mod tests {
             arm: "ema".into(),
             seed: 1,
             route: Route::Discrete,
+            device: "cpu".into(),
             evaluation: Judged::not("it diverged"),
         };
         let why = distances(std::slice::from_ref(&failed), arm, Route::Discrete).unwrap_err();
         assert!(why.contains("ema, seed 1: it diverged"), "{why}");
+        let moved = SampleOutcome { device: "gpu".into(), ..failed.clone() };
+        let notes = failures(&[failed.clone(), moved]);
+        assert_eq!(notes.len(), 3);
+        assert!(
+            notes[0].contains("it diverged") && notes[2].contains("cpu and on gpu"),
+            "{notes:?}"
+        );
         assert!(distances(&[failed], arm, Route::Hybrid).unwrap_err().contains("--generate"));
     }
 }

@@ -43,8 +43,7 @@ impl Classifier {
     ///
     /// # Errors
     /// Images with a side below 8.
-    pub fn train(device: Box<dyn Device>, data: &Material, steps: u64, seed: u64) -> Result<Self> {
-        let images = &data.images;
+    pub fn fits(images: &Dataset) -> Result<()> {
         if images.height.min(images.width) < LEAST_SIDE {
             return Err(Error::data("the images are too small to be told apart")
                 .at(&images.source)
@@ -54,6 +53,14 @@ impl Classifier {
                 ))
                 .help(format!("use images with sides of at least {LEAST_SIDE}")));
         }
+        Ok(())
+    }
+
+    /// # Errors
+    /// Images that do not [`fit`](Self::fits).
+    pub fn train(device: Box<dyn Device>, data: &Material, steps: u64, seed: u64) -> Result<Self> {
+        let images = &data.images;
+        Self::fits(images)?;
         let task = Task::of(images);
         let settings = recognise::settings(&Train { seed, ..Train::default() }, steps);
         let dims = images.batch_dims(BATCH);

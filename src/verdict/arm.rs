@@ -129,6 +129,6 @@ pub struct Arm {
     pub psnr: Table,
     /// Of diffusion over its codes, or of Gaussian diffusion of a VAE's latents.
     pub samples: SampleDistances,
-    /// Of Gaussian diffusion of its code vectors, rounded to codes. Of arms with codes.
-    pub hybrid_samples: SampleDistances,
+    /// Of Gaussian diffusion of its code vectors, rounded to codes; `None`: there was none.
+    pub hybrid_samples: Option<SampleDistances>,
 }

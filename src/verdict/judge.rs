@@ -213,10 +213,7 @@ impl<'a> Arms<'a> {
 
     /// Gaussian diffusion of the code vectors of the VQ, as a hybrid under the generation rule.
     fn over_vectors(&self, settings: &Settings) -> Result<Option<(String, Judged)>> {
-        let own = &self.vq.hybrid_samples;
-        if own.is_err() {
-            return Ok(None);
-        }
+        let Some(own) = &self.vq.hybrid_samples else { return Ok(None) };
         let judged = closer(own, &self.sampled.samples, &settings.resampling)?;
         Ok(Some((format!("Gaussian diffusion over the code vectors of {}", self.vq.name), judged)))
     }
@@ -252,6 +249,13 @@ impl<'a> Arms<'a> {
                 self.against.rate,
                 self.vq.name,
                 self.vq.rate
+            ));
+        }
+        if self.vq.samples.is_ok() {
+            notes.push(format!(
+                "The generation rule looks at {}, whose samples are closest to real images of all VAEs. It takes \
+                 images as independent: it says nothing on how much people differ.",
+                self.sampled.name
             ));
         }
         let collapsed = self.vaes.iter().filter(|arm| arm.rate == 0.0);

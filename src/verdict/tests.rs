@@ -31,8 +31,8 @@ fn gate(gate: Gate) -> Option<UsageGate> {
 
 fn arm(name: &str, kind: ArmKind, rate: f64, psnr: Table) -> Arm {
     let usage = if kind == ArmKind::Vq { gate(Gate::Passed) } else { None };
-    let none = || Err("no samples".to_string());
-    Arm { name: name.into(), kind, rate, usage, psnr, samples: none(), hybrid_samples: none() }
+    let samples = Err("no samples".to_string());
+    Arm { name: name.into(), kind, rate, usage, psnr, samples, hybrid_samples: None }
 }
 
 /// A VQ of 512 bits at `vq` dB against VAEs of 256, 1024 and 4096 bits at 22, 24 and 26 dB.
@@ -113,7 +113,7 @@ fn samples_decide_by_the_generation_rule() {
     let by = |vq: f64, vaes: [f64; 3], hybrid: Option<f64>| {
         let mut c = comparison(20.0);
         c.arms[0].samples = sampled(vq);
-        c.arms[0].hybrid_samples = hybrid.map_or(Err("none".into()), sampled);
+        c.arms[0].hybrid_samples = hybrid.map(sampled);
         c.arms[1..].iter_mut().zip(vaes).for_each(|(arm, kid)| arm.samples = sampled(kid));
         verdict(&c, Rule::Generation)
     };
@@ -132,6 +132,12 @@ fn samples_decide_by_the_generation_rule() {
     assert_eq!(hybrid.decision, Decision::Hybrid, "{hybrid}");
     assert!(hybrid.reasons.iter().any(|r| r.contains("code vectors of vq wins")), "{hybrid}");
     assert_eq!(by(3.0, [2.0, 5.0, 5.0], Some(4.0)).decision, Decision::StayContinuous);
+    let mut failed = comparison(20.0);
+    failed.arms.iter_mut().for_each(|arm| arm.samples = sampled(1.0));
+    failed.arms[0].samples = sampled(3.0);
+    failed.arms[0].hybrid_samples = Some(Err("it diverged".into()));
+    let failed = verdict(&failed, Rule::Generation);
+    assert!(failed.reasons.iter().any(|r| r.contains("was not judged: it diverged")), "{failed}");
 }
 
 #[test]
