@@ -153,6 +153,10 @@ fn samples_of_all_routes_are_compared() {
     let want =
         ["ema discrete", "ema hybrid", "rvq2 discrete", "kl=1e-6 continuous", "kl=1e-1 continuous"];
     assert_eq!(routes, want);
+    for (route, sampler) in [(0, "ancestral"), (1, "ddim"), (3, "ddim")] {
+        let made = &report["samples"][route]["evaluation"]["circumstances"]["sampling"];
+        assert_eq!(made["sampler"], sampler);
+    }
     assert_eq!(report["result"]["verdict"]["rule"], "generation");
     let process = |run: &str| {
         let config = place.text(&format!("out/runs/{run}/config.toml"));

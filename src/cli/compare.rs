@@ -177,12 +177,9 @@ impl Study<'_> {
         let mut outcomes = vec![];
         for seed in 0..self.protocol.seeds {
             for arm in arms {
-                let run = self.run_folder(arm, seed);
-                let (protocol, device) = (&self.protocol, &self.args.device);
-                let judged_on = &self.judged_on;
-                let stage = Stage { protocol, device, judged_on, run: &run, arm, seed };
                 for &route in Route::of(arm.kind) {
-                    let outcome = stage.sampled(&generation, route, &mut self.console);
+                    let mut console = self.console.clone();
+                    let outcome = self.stage(arm, seed).sampled(&generation, route, &mut console);
                     outcomes.push(outcome.map_err(|e| match e.kind {
                         Kind::Interrupted => self.interrupted(arm, seed),
                         _ => e,
@@ -191,6 +188,17 @@ impl Study<'_> {
             }
         }
         Ok(outcomes)
+    }
+
+    fn stage<'a>(&'a self, arm: &'a ArmSpec, seed: u64) -> Stage<'a> {
+        Stage {
+            protocol: &self.protocol,
+            device: &self.args.device,
+            judged_on: &self.judged_on,
+            run: self.run_folder(arm, seed),
+            arm,
+            seed,
+        }
     }
 
     fn run_folder(&self, arm: &ArmSpec, seed: u64) -> PathBuf {
@@ -265,12 +273,8 @@ impl Study<'_> {
         let mut samples = vec![];
         if self.protocol.generation.is_some() {
             for arm in arms {
-                let run = self.run_folder(arm, 0);
-                let (protocol, device) = (&self.protocol, &self.args.device);
-                let judged_on = &self.judged_on;
-                let stage = Stage { protocol, device, judged_on, run: &run, arm, seed: 0 };
                 for &route in Route::of(arm.kind) {
-                    samples.extend(stage.picture(route)?);
+                    samples.extend(self.stage(arm, 0).picture(route)?);
                 }
             }
         }

@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4095))]
     steps: Option<u32>,
     /// As of `vqforge sample`: ancestral, maskgit, ddim, ...
-    #[arg(long, default_value = SAMPLER)]
+    #[arg(long, default_value = "ancestral")]
     sampler: String,
     /// Scale of classifier-free guidance; 1: none
     #[arg(long, default_value_t = 1.5)]
@@ -58,7 +58,6 @@ pub struct Args {
     device: DeviceArgs,
 }
 
-const SAMPLER: &str = "ancestral";
 pub(super) const CLASSIFIER_STEPS: u64 = 400;
 /// What judges is the same whatever the seed of the samples.
 const JUDGE_SEED: u64 = 0;
@@ -82,14 +81,20 @@ struct Subject {
 
 impl Args {
     /// A judgement of what a run makes, in its folder.
-    pub(super) fn of_run(run: &Path, how: &Generation, seed: u64, device: &DeviceArgs) -> Self {
+    pub(super) fn of_run(
+        run: &Path,
+        how: &Generation,
+        sampler: &str,
+        seed: u64,
+        device: &DeviceArgs,
+    ) -> Self {
         Args {
             run: run.into(),
             data: None,
             samples: None,
             n: how.samples,
             steps: how.steps,
-            sampler: SAMPLER.into(),
+            sampler: sampler.into(),
             guidance: how.guidance,
             seed,
             followed: Followed::default(),

@@ -60,7 +60,7 @@ pub struct Stage<'a> {
     /// What that device is.
     pub judged_on: &'a str,
     /// Of the autoencoder.
-    pub run: &'a Path,
+    pub run: PathBuf,
     pub arm: &'a ArmSpec,
     pub seed: u64,
 }
@@ -87,16 +87,17 @@ impl Stage<'_> {
         let what = format!("{}, seed {}: {} diffusion", self.arm.name, self.seed, route.name());
         console.line(&what);
         let trained = self.train(generation, route, &folder, console);
-        let evaluation = match trained.and_then(|()| self.judge(generation, &folder, console)) {
-            Ok(evaluation) => Judged::Value(evaluation),
-            Err(e) if e.kind == Kind::Diverged => {
-                let reason = e.to_string().lines().next().unwrap_or_default().to_string();
-                let again = format!("delete {} to begin it again", folder.display());
-                console.line(&format!("warning: {what} failed: {reason} (help: {again})"));
-                Judged::not(reason)
-            }
-            Err(e) => return Err(e),
-        };
+        let evaluation =
+            match trained.and_then(|()| self.judge(generation, route, &folder, console)) {
+                Ok(evaluation) => Judged::Value(evaluation),
+                Err(e) if e.kind == Kind::Diverged => {
+                    let reason = e.to_string().lines().next().unwrap_or_default().to_string();
+                    let again = format!("delete {} to begin it again", folder.display());
+                    console.line(&format!("warning: {what} failed: {reason} (help: {again})"));
+                    Judged::not(reason)
+                }
+                Err(e) => return Err(e),
+            };
         let (arm, device) = (self.arm.name.clone(), self.judged_on.to_string());
         let outcome = SampleOutcome { arm, seed: self.seed, route, device, evaluation };
         // Latents that are not finite are seen before there is a run folder.
@@ -122,16 +123,18 @@ impl Stage<'_> {
         write_atomically(&settings, |w| w.write_all(config.as_bytes()))?;
         let (data, out) = (self.protocol.data.clone(), folder.to_path_buf());
         let training = train::Common::run_in(settings, data, out, self.device.clone());
-        train::diffusion(&training, Some(self.run), console).map(drop)
+        train::diffusion(&training, Some(&self.run), console).map(drop)
     }
 
     fn judge(
         &self,
         generation: &Generation,
+        route: Route,
         folder: &Path,
         console: &mut Console,
     ) -> Result<Evaluation> {
-        let judging = eval::Args::of_run(folder, generation, self.seed, self.device);
+        let (sampler, seed) = (route.sampler(), self.seed);
+        let judging = eval::Args::of_run(folder, generation, sampler, seed, self.device);
         Ok(eval::judge(&judging, console)?.0)
     }
 

@@ -29,6 +29,14 @@ impl Route {
         }
     }
 
+    /// The sampler of its samples. Of Gaussian noise `ddim`, which needs fewer steps than `ancestral` (ADR 17).
+    pub fn sampler(self) -> &'static str {
+        match self {
+            Route::Discrete => "ancestral",
+            Route::Hybrid | Route::Continuous => "ddim",
+        }
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Route::Discrete => "discrete",

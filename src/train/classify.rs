@@ -39,7 +39,7 @@ pub struct Recognised {
 }
 
 impl Classifier {
-    /// `steps` of AdamW on batches of 32 training images; the task is [`Task::of`] them.
+    /// Whether the network can see images of this size.
     ///
     /// # Errors
     /// Images with a side below 8.
@@ -56,6 +56,8 @@ impl Classifier {
         Ok(())
     }
 
+    /// `steps` of AdamW on batches of 32 training images; the task is [`Task::of`] them.
+    ///
     /// # Errors
     /// Images that do not [`fit`](Self::fits).
     pub fn train(device: Box<dyn Device>, data: &Material, steps: u64, seed: u64) -> Result<Self> {

@@ -251,7 +251,7 @@ impl<'a> Arms<'a> {
                 self.vq.rate
             ));
         }
-        if self.vq.samples.is_ok() {
+        if self.vq.samples.is_ok() && self.sampled.samples.is_ok() {
             notes.push(format!(
                 "The generation rule looks at {}, whose samples are closest to real images of all VAEs. It takes \
                  images as independent: it says nothing on how much people differ.",
